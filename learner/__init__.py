@@ -1,0 +1,33 @@
+"""Touchstone's mathematics: one-pass reward modelling, pair selection, policies, honest efficiency statistics.
+
+Everything here works without the site: ``from learner import OnePass``. Names are imported on first use,
+so ``import learner`` costs nothing and the web process never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "OnePass": "learner.estimators",
+    "OnePassBank": "learner.estimators",
+    "BatchMLE": "learner.estimators",
+    "ImplicitOMD": "learner.estimators",
+    "SGD": "learner.estimators",
+    "HessianFree": "learner.estimators",
+    "state_digest": "learner.estimators",
+    "RULES": "learner.selection",
+    "PairScores": "learner.scores",
+    "FeaturePipeline": "learner.features",
+    "ENCODERS": "learner.encoders",
+    "LearnerError": "learner.errors",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that holds it, when it is first asked for."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'learner' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
