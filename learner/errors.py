@@ -2,4 +2,4 @@
 
 
 class LearnerError(ValueError):
-    """Wrong shape, not a number, an empty pool, a state of another version: the message says what and where."""
+    """Wrong shape, not a number, an empty pool, a state of another version: the message says what, where."""

@@ -1,0 +1,94 @@
+"""Who may do what. A project that someone may not see does not exist for them (404), so its name never leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+
+from annotate.errors import TouchstoneError
+from annotate.models import Project, Role, User
+
+P = ParamSpec("P")
+REACH = {Role.ANNOTATOR: 1, Role.REVIEWER: 2, Role.ADMIN: 3}
+
+
+def role_in(project: Project, user: User) -> str | None:
+    """The user's role in the project; an installation's superuser is admin of every project."""
+    if user.is_superuser:
+        return Role.ADMIN
+    return project.memberships.filter(user=user).values_list("role", flat=True).first()
+
+
+def visible_projects(user: User) -> QuerySet[Project]:
+    """The projects a user is in; for a superuser, all of them."""
+    projects = Project.objects.all()
+    return projects if user.is_superuser else projects.filter(Q(memberships__user=user))
+
+
+def project_view(
+    role: str,
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, Project, P], HttpResponseBase]],
+    Callable[Concatenate[HttpRequest, str, P], HttpResponseBase],
+]:
+    """Give a view its project by slug, if the signed-in user has at least this role; else 404."""
+
+    def decorate(
+        view: Callable[Concatenate[HttpRequest, Project, P], HttpResponseBase],
+    ) -> Callable[Concatenate[HttpRequest, str, P], HttpResponseBase]:
+        @wraps(view)
+        def guarded(request: HttpRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            project = Project.objects.filter(slug=slug).first()
+            held = role_in(project, request.user) if project else None  # type: ignore[arg-type]
+            if project is None or held is None or REACH[Role(held)] < REACH[Role(role)]:
+                raise Http404("There is no such project, or you are not in it.")
+            request.role = held  # type: ignore[attr-defined]
+            return view(request, project, *args, **kwargs)
+
+        return login_required(guarded)  # type: ignore[return-value]
+
+    return decorate
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    """Sign-up is closed unless the installation opens it; invitations are the way in."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return bool(settings.ALLOW_SIGNUP)
+
+
+STATUS = {"gone": 404, "forbidden": 403, "expired": 409, "skipped": 409, "invalid": 400, "limit": 429}
+
+
+class SayTouchstoneErrors:
+    """Turn a TouchstoneError into a message: a small page, or the bare sentence for a script."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, TouchstoneError):
+            return None
+        status = STATUS.get(error.code, 400)
+        if request.headers.get("HX-Request") or "application/json" in request.headers.get("Accept", ""):
+            return HttpResponse(str(error), status=status, content_type="text/plain; charset=utf-8")
+        return render(request, "error.html", {"message": str(error), "status": status}, status=status)
+
+
+def back(request: HttpRequest, url: str, message: str = "", **kwargs: Any) -> HttpResponseBase:
+    """Redirect to a page of ours, with a message to show there."""
+    if message:
+        messages.success(request, message)
+    return redirect(url, **kwargs)

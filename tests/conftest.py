@@ -1,0 +1,105 @@
+"""The cast: Ada runs the project, Ben and Cho annotate, Dan is a stranger."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from annotate.models import Membership, Project, Prompt, Response, Role, User
+
+PASSWORD = "correct horse battery"
+
+
+def person(name: str, **fields: Any) -> User:
+    return User.objects.create_user(name, f"{name}@example.org", PASSWORD, **fields)
+
+
+@pytest.fixture
+def ada(db: None) -> User:
+    return person("ada")
+
+
+@pytest.fixture
+def ben(db: None) -> User:
+    return person("ben")
+
+
+@pytest.fixture
+def cho(db: None) -> User:
+    return person("cho")
+
+
+@pytest.fixture
+def dan(db: None) -> User:
+    return person("dan")
+
+
+@pytest.fixture
+def project(ada: User, ben: User, cho: User) -> Project:
+    """A project of 12 prompts with 4 responses each, run by Ada, annotated by Ben and Cho; no overlap."""
+    project = Project.objects.create(
+        name="Tides", slug="tides", seed="00" * 16, created_by=ada, overlap_share=0.0
+    )
+    Membership.objects.create(project=project, user=ada, role=Role.ADMIN)
+    for user in (ben, cho):
+        Membership.objects.create(project=project, user=user, role=Role.ANNOTATOR)
+    fill(project, prompts=12, responses=4)
+    return project
+
+
+def fill(project: Project, prompts: int, responses: int) -> None:
+    """Give a project prompts and responses without going through an import; every sixth prompt evaluates."""
+    for i in range(prompts):
+        text = f"Question {i}: why does the tide turn?"
+        prompt = Prompt.objects.create(
+            project=project,
+            position=project.prompt_count + i,
+            text=text,
+            digest=hashlib.sha256(text.encode()).hexdigest(),
+            is_evaluation=i % 6 == 5,
+            response_count=responses,
+        )
+        for k in range(responses):
+            answer = f"Answer {k} to question {i}: " + "the moon pulls the sea. " * (k + 1)
+            Response.objects.create(
+                project=project,
+                prompt=prompt,
+                position=project.response_count + i * responses + k,
+                text=answer,
+                source=f"source-{k}",
+                digest=hashlib.sha256(answer.encode()).hexdigest(),
+                utility=float(k),
+            )
+    project.prompt_count += prompts
+    project.response_count += prompts * responses
+    project.largest_prompt = max(project.largest_prompt, responses)
+    project.save()
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    return client
+
+
+@pytest.fixture
+def as_ada(ada: User) -> Client:
+    return signed_in(ada)
+
+
+@pytest.fixture
+def as_ben(ben: User) -> Client:
+    return signed_in(ben)
+
+
+@pytest.fixture
+def as_cho(cho: User) -> Client:
+    return signed_in(cho)
+
+
+@pytest.fixture
+def as_dan(dan: User) -> Client:
+    return signed_in(dan)
