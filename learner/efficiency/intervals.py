@@ -66,7 +66,7 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
     if trials == 0:
         return Interval(math.nan, 0.0, 1.0, confidence)
     q = float(ndtri(0.5 + confidence / 2.0)) ** 2
-    share = successes / trials
+    share = float(successes) / float(trials)
     middle = (share + q / (2 * trials)) / (1 + q / trials)
     half = math.sqrt(q * (share * (1 - share) / trials + q / (4 * trials**2))) / (1 + q / trials)
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half), confidence)
