@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from learner.errors import LearnerError
-from learner.selection import SCORES, Pick
+from learner.selection import RULES, Pick
 
 Rows = NDArray[np.int64]
 TIE = 1e-9
@@ -112,7 +112,7 @@ class PairScores:
     def _best(self, covariance: NDArray[np.float64], open_: NDArray[np.bool_]) -> tuple[Pick, int]:
         z = self._differences(self._first, self._second)
         q = np.einsum("nd,nd->n", z @ covariance, z)
-        score = np.where(open_, SCORES[self.rule](q, z @ self._theta, self.radius), -np.inf)
+        score = np.where(open_, RULES[self.rule].score(q, z @ self._theta, self.radius), -np.inf)
         best = float(score.max())
         i = int(np.argmax(score >= best - TIE * abs(best)))
         return Pick(int(self._first[i]), int(self._second[i]), float(score[i]), float(np.sqrt(q[i])), 1.0), i

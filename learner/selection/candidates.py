@@ -1,0 +1,184 @@
+"""What a rule is given (the learner's state, the pairs that may be asked about) and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from learner.errors import LearnerError
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+TIE = 1e-9  # scores closer than this (relative) are a tie: the smallest pair id wins, whatever the rounding
+_NORM_SLACK = 1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A chosen pair.
+
+    Attributes
+    ----------
+    first, second : response rows
+    score : the rule's score of the pair at the moment of choosing
+    width : exact pair width |z|_P at that moment
+    probability : with which this pair was chosen (1.0 for a deterministic rule)
+    """
+
+    first: int
+    second: int
+    score: float
+    width: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What selection reads of an estimator: theta (d,), covariance P (d, d) and confidence radius beta.
+
+    >>> State(np.zeros(2), np.eye(2)).after(np.array([1.0, 0.0])).covariance[0, 0]
+    np.float64(0.8)
+    """
+
+    theta: Doubles
+    covariance: Doubles
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        theta, covariance = checked_state(self.theta, self.covariance, len(np.atleast_1d(self.theta)), "State")
+        object.__setattr__(self, "theta", theta)
+        object.__setattr__(self, "covariance", covariance)
+
+    def after(self, difference: Doubles) -> State:
+        """State once this pair's answer is in, as selection imagines it: P falls, theta stays. O(d^2).
+
+        P <- P - w/(1 + w q) u u^T with u = P z and w = sigma'(z.theta) (ALGORITHMS.md section 4, pairs in flight).
+        """
+        u = self.covariance @ difference
+        fall = rank_one_fall(float(difference @ self.theta), float(difference @ u))
+        return State(self.theta, self.covariance - fall * np.outer(u, u), self.radius)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs that may be asked about, in the order of their ids.
+
+    Attributes
+    ----------
+    features : (M, d) response features
+    first, second : (N,) response rows of each pair
+    prompt : (N,) prompt index of each pair
+    """
+
+    features: Floats
+    first: Rows
+    second: Rows
+    prompt: Rows
+
+    @classmethod
+    def within_prompts(
+        cls,
+        features: Floats,
+        prompt: ArrayLike,
+        *,
+        eligible: ArrayLike | None = None,
+        norm_cap: float | None = None,
+        near_duplicate: float | None = None,
+    ) -> Candidates:
+        """Every pair of two eligible responses to one prompt, by prompt, then first, then second row. O(N d).
+
+        >>> Candidates.within_prompts(np.eye(4), [7, 3, 7, 7]).first.tolist()
+        [0, 0, 2]
+        """
+        groups = np.asarray(prompt, dtype=np.int64)
+        allowed = np.ones(len(groups), bool) if eligible is None else np.asarray(eligible, dtype=bool)
+        first: list[Rows] = [np.zeros(0, np.int64)]
+        second: list[Rows] = [np.zeros(0, np.int64)]
+        for name in np.unique(groups[allowed]):
+            rows = np.flatnonzero((groups == name) & allowed)
+            j, k = np.triu_indices(len(rows), 1)
+            first.append(rows[j])
+            second.append(rows[k])
+        a, b = np.concatenate(first), np.concatenate(second)
+        pairs = cls(features, a, b, groups[a])
+        norms = np.linalg.norm(pairs.differences(), axis=1)
+        return pairs.only(kept_pairs(norms, norm_cap, near_duplicate))
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def differences(self) -> Doubles:
+        """z = phi(first) - phi(second), float64, (N, d). O(N d)."""
+        return np.asarray(self.features[self.first], np.float64) - self.features[self.second]
+
+    def only(self, keep: NDArray[Any]) -> Candidates:
+        """The pairs that a mask or an index keeps."""
+        return Candidates(self.features, self.first[keep], self.second[keep], self.prompt[keep])
+
+    def place(self, first: int, second: int) -> int | None:
+        """Position of a pair of rows, whichever way round, or None."""
+        a, b = min(first, second), max(first, second)
+        found = np.flatnonzero((self.first == a) & (self.second == b))
+        return int(found[0]) if len(found) else None
+
+
+def kept_pairs(
+    norms: Floats, norm_cap: float | None, near_duplicate: float | None, scratch: Floats | None = None
+) -> NDArray[np.bool_]:
+    """Which pairs pass the norm cap and the near-duplicate filter. O(N).
+
+    Parameters
+    ----------
+    norms : (N,) |z| of every pair
+    norm_cap : quantile in (0, 1]; pairs with a larger |z| are dropped (None keeps all)
+    near_duplicate : pairs with |z| at or below this share of the median |z| are dropped (None keeps all)
+    scratch : (N,) memory to sort in, for pools of many million pairs
+
+    >>> kept_pairs(np.array([0.01, 1.0, 1.1, 9.0]), 0.6, 0.05).tolist()
+    [False, True, True, False]
+    """
+    keep = np.ones(len(norms), dtype=bool)
+    if not len(norms):
+        return keep
+    scratch = np.empty_like(norms) if scratch is None else scratch
+    if norm_cap is not None:
+        keep &= norms <= _order_statistic(norms, norm_cap, scratch) * (1 + _NORM_SLACK)
+    if near_duplicate is not None:
+        keep &= norms > near_duplicate * _order_statistic(norms, 0.5, scratch) * (1 + _NORM_SLACK)
+    return keep
+
+
+def _order_statistic(values: Floats, quantile: float, scratch: Floats) -> float:
+    if not 0 < quantile <= 1:
+        raise LearnerError(f"selection: the norm cap is a quantile in (0, 1], not {quantile}")
+    rank = int(np.ceil(quantile * (len(values) - 1)))
+    scratch[:] = values
+    scratch.partition(rank)
+    return float(scratch[rank])
+
+
+def rank_one_fall(margin: float, squared_width: float, weight: float = 1.0) -> float:
+    """c of P <- P - c u u^T for a pair with this margin and squared width: w/(1 + w q), w = sigma'(margin). O(1)."""
+    p = float(expit(margin)) if np.isfinite(margin) else 1.0
+    w = weight * p * (1 - p)
+    return w / (1 + w * squared_width)
+
+
+def checked_state(
+    theta: ArrayLike, covariance: ArrayLike, dimension: int, where: str
+) -> tuple[Doubles, Doubles]:
+    """theta and covariance as float64 of this dimension, or a LearnerError that says what is wrong."""
+    vector, matrix = np.asarray(theta, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
+    if vector.shape != (dimension,) or matrix.shape != (dimension, dimension):
+        raise LearnerError(
+            f"{where}: theta {vector.shape} and covariance {matrix.shape} do not fit {dimension} features"
+        )
+    if not (np.isfinite(vector).all() and np.isfinite(matrix).all()):
+        raise LearnerError(f"{where}: theta or covariance is not finite")
+    return vector, matrix
