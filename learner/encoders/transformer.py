@@ -1,0 +1,266 @@
+"""Any Hugging Face transformer as an encoder. Torch is imported only when one is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from learner.encoders.base import (
+    CHARACTERS_PER_TOKEN,
+    COMPOSE_VERSION,
+    FloatArray,
+    Progress,
+    batches_by_length,
+    compose,
+    digest_of,
+    file_sha256,
+)
+from learner.errors import LearnerError
+
+if TYPE_CHECKING:
+    import torch
+
+Pooling = Literal["mean", "cls", "last"]
+
+_WINDOW = 8192
+
+
+class HuggingFaceEncoder:
+    """Any transformer in a folder or by name: sentence encoders, BERT-like models, causal language models.
+
+    Only safetensors weights are read and no code that comes with a model is run. Without a network a model
+    must be in a local folder or in the Hugging Face cache.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        Folder, or ``owner/name``.
+    pooling : "mean", "cls" or "last"
+        Of the last hidden layer; "last" is the last token that is no padding (causal models).
+    max_length : int
+        Tokens read of a text.
+    dtype : "float32", "bfloat16", "float16" or "auto"
+        "auto" is bfloat16 on CUDA and on processors with AMX tiles, float32 elsewhere.
+    revision : str, optional
+        Commit of a model by name; pin it.
+    chat_template : bool
+        Compose by the tokenizer's chat template (user: prompt, assistant: response).
+    normalize : bool
+        Scale vectors to length 1.
+    name : str, optional
+        As shown; the folder's or model's name when not given.
+    local_files_only : bool
+        Never ask the network.
+    device : str, optional
+        "cuda" where there is one, else "cpu".
+    token_budget : int, optional
+        Padded tokens per batch.
+
+    Raises
+    ------
+    LearnerError
+        A model that is not there, has no safetensors, or an unknown pooling or dtype.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | Path,
+        pooling: Pooling = "mean",
+        max_length: int = 512,
+        dtype: str = "auto",
+        revision: str | None = None,
+        chat_template: bool = False,
+        *,
+        normalize: bool = True,
+        name: str | None = None,
+        local_files_only: bool = False,
+        device: str | None = None,
+        token_budget: int | None = None,
+    ) -> None:
+        if pooling not in ("mean", "cls", "last"):
+            raise LearnerError(f"pooling is mean, cls or last, not {pooling!r}")
+        self.name = name or Path(str(name_or_path)).name
+        self.pooling, self.max_length, self.normalize = pooling, max_length, normalize
+        self.chat_template, self.dtype = chat_template, dtype
+        self.device = device or _default_device()
+        self.token_budget = token_budget or (65_536 if self.device.startswith("cuda") else 4_096)
+        self.folder = _model_folder(name_or_path, revision, local_files_only)
+        self._tokenizer, self._model = _load(self.folder, _torch_dtype(dtype, self.device), self.device)
+        self.dimension = int(self._model.config.get_text_config().hidden_size)
+
+    @cached_property
+    def digest(self) -> str:
+        """Bound to weights, tokenizer and every choice that changes a vector; not to batch size or device."""
+        files = sorted(
+            [*self.folder.glob("*.safetensors"), *self.folder.glob("*.json"), *self.folder.glob("*.jinja")]
+        )
+        contents = [(path.name, file_sha256(path)) for path in files]
+        options = (self.pooling, self.max_length, self.dtype, self.chat_template, self.normalize)
+        return digest_of("transformer", contents, options, COMPOSE_VERSION)
+
+    def compose(self, prompt: str, response: str) -> str:
+        """Join by `compose`, and by the model's chat template when that was asked for."""
+        characters = self.max_length * CHARACTERS_PER_TOKEN
+        if not self.chat_template:
+            return compose(prompt, response, characters)
+        turns = [
+            {"role": "user", "content": prompt[-(characters // 5) :]},
+            {"role": "assistant", "content": response[:characters]},
+        ]
+        return str(self._tokenizer.apply_chat_template(turns, tokenize=False))
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
+        """Return one row per text, in order. O(tokens x model), batched by length.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        progress : callable, optional
+            Called with (texts done, texts in all) after every batch.
+        """
+        result = np.empty((len(texts), self.dimension), np.float32)
+        done = 0
+        for start in range(0, len(texts), _WINDOW):
+            tokens = self._tokens(texts[start : start + _WINDOW])
+            for batch in batches_by_length([len(ids) for ids in tokens], self.token_budget):
+                result[start + batch] = self._forward([tokens[i] for i in batch])
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(texts))
+        return result
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        encoded = self._tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.max_length,
+            add_special_tokens=not self.chat_template,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        filler = self._tokenizer.pad_token_id or 0
+        return [ids or [filler] for ids in encoded]
+
+    def _forward(self, batch: Sequence[Sequence[int]]) -> FloatArray:
+        import torch
+
+        width = max(map(len, batch))
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        # Padding goes to the right: masked out of attention, it cannot change the tokens before it,
+        # and positions count from 0 for causal models too.
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        with torch.inference_mode():
+            output = self._model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+            pooled = pool(output.last_hidden_state, mask.to(self.device), self.pooling)
+            pooled = torch.nn.functional.normalize(pooled, dim=1) if self.normalize else pooled
+        return np.asarray(pooled.float().cpu().numpy())
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """One vector per text from the last hidden layer. O(n t d).
+
+    Parameters
+    ----------
+    hidden : (n, t, d) tensor
+    mask : (n, t) tensor
+        1 at tokens, 0 at padding, on whichever side.
+    pooling : "mean", "cls" or "last"
+        Mean over tokens, first token, last token.
+
+    Examples
+    --------
+    >>> import torch
+    >>> hidden, mask = torch.tensor([[[9.0], [1.0], [3.0]]]), torch.tensor([[0, 1, 1]])
+    >>> [pool(hidden, mask, kind).item() for kind in ("mean", "cls", "last")]
+    [2.0, 1.0, 3.0]
+    """
+    import torch
+
+    hidden = hidden.float()
+    if pooling == "mean":
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    position = torch.arange(mask.shape[1], device=mask.device)
+    if pooling == "cls":
+        chosen = torch.where(mask > 0, position, mask.shape[1]).argmin(dim=1)
+    else:
+        chosen = torch.where(mask > 0, position, -1).argmax(dim=1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), chosen]
+
+
+def _model_folder(name_or_path: str | Path, revision: str | None, local_files_only: bool) -> Path:
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        folder = _snapshot(str(name_or_path), revision, local_files_only)
+    if not any(folder.glob("*.safetensors")):
+        raise LearnerError(f"{folder} holds no safetensors weights; other formats are not read")
+    return folder
+
+
+def _snapshot(name: str, revision: str | None, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, local_files_only=local_files_only, allow_patterns=patterns
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise LearnerError(
+            f"encoder {name!r} is neither a folder here nor a model that can be fetched: {error}"
+        ) from error
+
+
+def _load(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    _set_threads_once()
+    fixed = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **fixed)
+        model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, **fixed)
+    except (OSError, ValueError) as error:
+        raise LearnerError(f"could not load the encoder in {folder}: {error}") from error
+    return tokenizer, model.eval().requires_grad_(False).to(device)
+
+
+_threads_set = False
+
+
+def _set_threads_once() -> None:
+    # One embedding process per machine uses every core; changing the count while torch runs is unsafe.
+    global _threads_set
+    if not _threads_set:
+        import torch
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)))
+        _threads_set = True
+
+
+def _default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _torch_dtype(dtype: str, device: str) -> torch.dtype:
+    import torch
+
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        fast = device.startswith("cuda") or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in names:
+        raise LearnerError(f"dtype is auto, {', '.join(names)}, not {dtype!r}")
+    return names[dtype]
