@@ -1,0 +1,128 @@
+"""The interface every estimator keeps, and the checks at its edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from learner.errors import LearnerError
+from learner.estimators.state import State
+
+Array = npt.NDArray[np.floating]
+
+
+class Update(NamedTuple):
+    """How one judgment moved the covariance: ``P -= c u u^T`` (ALGORITHMS section 4, incremental scores).
+
+    Attributes
+    ----------
+    u : ndarray, shape (d,)
+        ``P z`` before the step.
+    c : float
+        ``w+ / (1 + w+ z^T P z)`` with the curvature at the look-ahead point.
+    step : int
+        Judgments learned, this one included.
+    refreshed : bool
+        The covariance was also recomputed from the ledger after this step (changes of rounding size).
+    """
+
+    u: Array
+    c: float
+    step: int
+    refreshed: bool = False
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """What the app, the rules and the benchmarks ask of an estimator; arrays are NumPy, d the dimension.
+
+    `learn_one` and `learn_many` are the only calls that change anything. Labels lie in [0, 1], 1/2 is a
+    tie; ``weight`` is the annotator's reliability rho and scales z.
+    """
+
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def judgments(self) -> int: ...
+    @property
+    def theta(self) -> Array: ...
+    @property
+    def theta_mean(self) -> Array: ...
+    @property
+    def covariance(self) -> Array: ...
+    @property
+    def log_det(self) -> float: ...
+    def learn_one(self, z: Array, y: float, weight: float = 1.0) -> Update | None: ...
+    def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None: ...
+    def predict(self, Z: Array) -> Array: ...
+    def reward(self, features: Array) -> Array: ...
+    def width(self, Z: Array) -> Array: ...
+    def radius(self, confidence: float = 0.95) -> float: ...
+    def state(self) -> State: ...
+    @classmethod
+    def from_state(cls, state: Mapping[str, npt.NDArray[np.generic]]) -> Self: ...
+
+
+def check_dimension(dimension: int) -> int:
+    """A positive whole number, or `LearnerError`."""
+    if isinstance(dimension, bool) or int(dimension) != dimension or dimension < 1:
+        raise LearnerError(f"dimension is {dimension!r}, expected a whole number of at least 1")
+    return int(dimension)
+
+
+def check_vector(z: Any, dimension: int, dtype: Any) -> Array:
+    """One difference as a contiguous vector of shape (d,); finiteness is seen later, in z . z."""
+    vector = np.ascontiguousarray(z, dtype=dtype)
+    if vector.shape != (dimension,):
+        raise LearnerError(f"z has shape {vector.shape}, expected ({dimension},)")
+    return vector
+
+
+def check_answer(y: float, weight: float) -> tuple[float, float]:
+    """A label in [0, 1] and a weight that is finite and not negative, as floats."""
+    label, rho = float(y), float(weight)
+    if not 0.0 <= label <= 1.0:
+        raise LearnerError(f"y is {y!r}, expected a number from 0 to 1 (1/2 for a tie)")
+    if not 0.0 <= rho < math.inf:
+        raise LearnerError(f"weight is {weight!r}, expected a finite number of at least 0")
+    return label, rho
+
+
+def check_rows(rows: Any, dimension: int, name: str, dtype: Any = np.float64) -> Array:
+    """A finite matrix of shape (n, d); a single vector counts as one row."""
+    matrix = np.atleast_2d(np.asarray(rows, dtype=dtype))
+    if matrix.ndim != 2 or matrix.shape[1] != dimension:
+        raise LearnerError(f"{name} has shape {np.shape(rows)}, expected (n, {dimension})")
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        raise LearnerError(f"{name} is not finite in row {int(np.argmin(finite))}")
+    return matrix
+
+
+def check_answers(y: Any, weight: Any, n: int) -> tuple[Array, Array]:
+    """Labels and weights for n differences (weights default to 1), each checked with its row in the error."""
+    labels = np.asarray(y, dtype=np.float64)
+    rho = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
+    for name, array in (("y", labels), ("weight", rho)):
+        if array.shape != (n,):
+            raise LearnerError(f"{name} has shape {array.shape}, expected ({n},)")
+    wrong = ~((labels >= 0) & (labels <= 1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise LearnerError(f"y[{row}] is {labels[row]}, expected a number from 0 to 1 (1/2 for a tie)")
+    wrong = ~((rho >= 0) & (rho < np.inf))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise LearnerError(f"weight[{row}] is {rho[row]}, expected a finite number of at least 0")
+    return labels, rho
+
+
+def check_confidence(confidence: float) -> float:
+    """A probability strictly between 0 and 1."""
+    if not 0.0 < confidence < 1.0:
+        raise LearnerError(f"confidence is {confidence!r}, expected a number between 0 and 1")
+    return float(confidence)

@@ -1,0 +1,288 @@
+"""Algorithm 1: one-pass reward modelling by mirror descent with a tailored local norm, O(d^2) a judgment."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from learner.errors import LearnerError
+from learner.estimators.arrays import one_thread, ops_for, packed, symmetric, unpacked
+from learner.estimators.contract import (
+    Array,
+    Update,
+    check_answer,
+    check_answers,
+    check_dimension,
+    check_rows,
+)
+from learner.estimators.ledger import Ledger
+from learner.estimators.likelihood import Preference
+from learner.estimators.projection import project
+from learner.estimators.settings import Settings, settings_of
+from learner.estimators.state import State, check_header, entry, header
+
+log = logging.getLogger(__name__)
+
+
+class OnePass:
+    """Reward model ``r = phi . theta`` that learns each judgment once, at once and forgets it (Algorithm 1).
+
+    Use it for everything live: it needs no pass over old judgments, and with the practical constants its
+    accuracy and log-loss are those of the maximum-likelihood fit. Results depend on the order of judgments;
+    the same order gives the same bits, from scratch or from a saved state, on one kind of processor.
+
+    Parameters
+    ----------
+    dimension : int
+        d, the length of a feature vector.
+    settings : Settings, optional
+        Constants; ``Settings.practical()`` if not given, ``Settings.theory(d, B, L)`` for Lemma 1's.
+    regularization : float, optional
+        Short for ``Settings.practical(regularization=...)``.
+    dtype : {"float64", "float32"}
+        Precision of all arrays; float64 up to d = 2,048.
+    device : str
+        "cpu" (BLAS), or a torch device such as "cuda".
+    ledger : bool
+        Keep H beside P, and recompute P from it every `refresh_every` judgments or when a probe drifts.
+        Costs d^2 numbers of memory and about a fifth of the time.
+    refresh_every : int, optional
+        Judgments between recomputations of P; ``max(1000, d)`` if not given.
+
+    Raises
+    ------
+    LearnerError
+        Wrong shape, not finite, label outside [0, 1], constants out of range.
+
+    Examples
+    --------
+    >>> model = OnePass(2)
+    >>> update = model.learn_one(np.array([1.0, 0.0]), 1.0)
+    >>> model.theta.round(3), model.judgments
+    (array([0.4, 0. ]), 1)
+    >>> model.predict(np.array([[1.0, 0.0]])).round(3)
+    array([0.599])
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        settings: Settings | None = None,
+        *,
+        regularization: float | None = None,
+        dtype: str = "float64",
+        device: str = "cpu",
+        ledger: bool = True,
+        refresh_every: int | None = None,
+    ) -> None:
+        if settings is not None and regularization is not None:
+            raise LearnerError("give settings or regularization, not both")
+        practical = Settings.practical(1.0 if regularization is None else regularization)
+        self.settings = settings if settings is not None else practical
+        self._dimension = check_dimension(dimension)
+        self._ops = ops_for(dtype, device)
+        self.dtype = np.dtype(dtype)
+        self._refresh_every = max(1000, self._dimension) if refresh_every is None else int(refresh_every)
+        lam = self.settings.regularization
+        self._begin(self._ops.eye(self._dimension, 1 / lam))
+        self._ledger = Ledger(self._ops, self._ops.eye(self._dimension, lam)) if ledger else None
+
+    def _begin(self, covariance: Any) -> None:
+        """Everything but the ledger, at step 0."""
+        self._preference = Preference(self.settings.tie)
+        self._covariance = covariance
+        self._theta = self._ops.zeros(self._dimension)
+        self._theta_sum = self._ops.zeros(self._dimension)
+        self._judgments = 0
+        self._log_det = self._dimension * math.log(self.settings.regularization)
+        self.drift = 0.0
+        self.refreshes = 0
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self._dimension
+
+    @property
+    def judgments(self) -> int:
+        """Judgments learned so far."""
+        return self._judgments
+
+    @property
+    def theta(self) -> Array:
+        """Latest iterate theta_t, shape (d,); a copy."""
+        return np.array(self._ops.numpy(self._theta))
+
+    @property
+    def theta_mean(self) -> Array:
+        """Mean of the iterates after each judgment, shape (d,): the output policy of Algorithm 3."""
+        return np.array(self._ops.numpy(self._theta_sum)) / max(1, self._judgments)
+
+    @property
+    def covariance(self) -> Array:
+        """P = H^-1, shape (d, d), symmetric; a copy, O(d^2)."""
+        return symmetric(self._ops.numpy(self._covariance))
+
+    @property
+    def log_det(self) -> float:
+        """ln det H: how much has been learned, over all directions."""
+        return self._log_det
+
+    def radius(self, confidence: float = 0.95) -> float:
+        """Multiplier beta of a width that gives an interval of that confidence; O(1).
+
+        With `theory` it is Lemma 1's beta_t and holds for all directions and steps at once. With
+        `practical` it is the normal quantile times the stated multiplier: H is then the Hessian of the
+        loss, P the Laplace covariance, and the interval is pointwise; its coverage is measured, not proved.
+        """
+        return self.settings.radius(confidence, self._dimension, self._judgments)
+
+    def learn_one(self, z: Array, y: float, weight: float = 1.0) -> Update | None:
+        """Learn one judgment: steps 1 to 4 of Algorithm 1 in rank-one form, O(d^2).
+
+        Parameters
+        ----------
+        z : array, shape (d,)
+            Difference of features, first minus second.
+        y : float
+            1 if the first was preferred, 0 if the second, 1/2 for a tie, between for graded strength.
+        weight : float
+            Annotator's reliability rho >= 0; z is scaled by it.
+
+        Returns
+        -------
+        Update or None
+            How P moved, or None when it did not (``weight * z`` is zero).
+        """
+        label, rho = check_answer(y, weight)
+        with one_thread:
+            vector = self._ops.vector(z)
+            if tuple(vector.shape) != (self._dimension,):
+                raise LearnerError(f"z has shape {tuple(vector.shape)}, expected ({self._dimension},)")
+            return self._learn(vector if rho == 1.0 else vector * rho, label)
+
+    def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
+        """Learn judgments in the order of the rows, each as by `learn_one`, to the same bits; O(n d^2)."""
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
+        labels, weights = check_answers(y, weight, len(rows))
+        with one_thread:
+            for row, label, rho in zip(rows, labels.tolist(), weights.tolist(), strict=True):
+                vector = self._ops.vector(row)
+                self._learn(vector if rho == 1.0 else vector * rho, label)
+
+    def _learn(self, z: Any, y: float) -> Update | None:
+        ops = self._ops
+        size = ops.dot(z, z)
+        if size == 0.0:
+            self._count()
+            return None
+        u = ops.symv(self._covariance, z)
+        q = ops.dot(z, u)
+        margin = ops.dot(z, self._theta)
+        if not (math.isfinite(size) and math.isfinite(q)):
+            raise LearnerError(f"z is not finite or too large: |z|^2 = {size}, z . Pz = {q}")
+        margin = self._step(z, u, q, margin, y)
+        curvature = self._preference.curvature(margin)
+        c = curvature / (1.0 + curvature * q)
+        self._covariance = ops.rank_one(self._covariance, u, -c)
+        self._log_det += math.log1p(curvature * q)
+        self._count()
+        return Update(ops.numpy(u), c, self._judgments, self._keep(z, math.sqrt(curvature)))
+
+    def _step(self, z: Any, u: Any, q: float, margin: float, y: float) -> float:
+        """Steps 2 and 3: move theta along u, project if it left the ball; the margin at the new point."""
+        ops, eta = self._ops, self.settings.step_size
+        curvature = eta * self._preference.curvature(margin)
+        step = -eta * (self._preference.mean(margin) - y) / (1.0 + curvature * q)
+        ops.add(self._theta, u, step)
+        bound = self.settings.norm_bound
+        if math.isinf(bound) or ops.dot(self._theta, self._theta) <= bound * bound:
+            return margin + step * q
+        local = ops.rank_one(ops.copy(self._covariance), u, -curvature / (1.0 + curvature * q))
+        self._theta = project(ops, local, self._theta, bound)
+        return ops.dot(z, self._theta)
+
+    def _count(self) -> None:
+        self._judgments += 1
+        self._ops.add(self._theta_sum, self._theta, 1.0)
+
+    def _keep(self, z: Any, root: float) -> bool:
+        """Enter the judgment in the ledger; recompute P when it is due or has drifted."""
+        if self._ledger is None:
+            return False
+        folded = self._ledger.record(z, root)
+        due = self._judgments % self._refresh_every == 0
+        if not folded and not due:
+            return False
+        self._ledger.fold()
+        self.drift = self._ledger.drift(self._covariance)
+        if not due and self.drift <= self._tolerance:
+            return False
+        self._covariance = self._ledger.covariance()
+        self.refreshes += 1
+        if self.drift > self._tolerance:
+            log.warning("covariance drifted by %.1e at step %d, recomputed", self.drift, self._judgments)
+        return True
+
+    @property
+    def _tolerance(self) -> float:
+        """Drift that is repaired at once: 1e-6, or what float32 can hold."""
+        return max(1e-6, 1e4 * self._ops.precise)
+
+    def predict(self, Z: Array) -> Array:
+        """P(first preferred), plus half of P(tie) under Davidson's model, for each row; O(n d)."""
+        rows = check_rows(Z, self._dimension, "Z")
+        return self._preference.means(rows @ self.theta.astype(np.float64))
+
+    def reward(self, features: Array) -> Array:
+        """``phi . theta`` of each row; comparable within a prompt only. O(n d)."""
+        rows = check_rows(features, self._dimension, "features")
+        return np.asarray(rows @ self.theta.astype(np.float64))
+
+    def width(self, Z: Array) -> Array:
+        """``sqrt(z^T P z)`` of each row: one standard deviation of its margin; O(n d^2)."""
+        rows = check_rows(Z, self._dimension, "Z")
+        squares = np.einsum("ij,ij->i", rows @ self.covariance.astype(np.float64), rows)
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+    def state(self) -> State:
+        """Everything, as named arrays (copies); `from_state` resumes to the same bits. O(d^2)."""
+        state = header("OnePass", self._dimension) | {
+            "settings": self.settings.array(),
+            "theta": self.theta,
+            "theta_sum": np.array(self._ops.numpy(self._theta_sum)),
+            "covariance_lower": packed(self._ops.numpy(self._covariance)),
+            "steps": np.array([self._judgments, self._refresh_every, self.refreshes], dtype=np.int64),
+            "scalars": np.array([self._log_det, self.drift]),
+        }
+        if self._ledger is not None:
+            state["precision_lower"] = packed(self._ledger.precision)
+            state["pending"] = self._ledger.pending
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, npt.NDArray[np.generic]], device: str = "cpu") -> Self:
+        """Estimator that continues where `state` was taken; O(d^2). A foreign state is a `LearnerError`."""
+        d = check_header(state, "OnePass")
+        theta, size = entry(state, "theta", (d,)), (d * (d + 1) // 2,)
+        steps = entry(state, "steps", (3,))
+        dtype, period = str(theta.dtype), int(steps[1])
+        model = cls(d, settings_of(state), dtype=dtype, device=device, ledger=False, refresh_every=period)
+        ops = model._ops
+        model._theta = ops.vector(theta.copy())
+        model._theta_sum = ops.vector(entry(state, "theta_sum", (d,)).copy())
+        model._covariance = ops.square(unpacked(entry(state, "covariance_lower", size), d))
+        model._judgments, model.refreshes = int(steps[0]), int(steps[2])
+        model._log_det, model.drift = (float(value) for value in entry(state, "scalars", (2,)))
+        if "precision_lower" in state:
+            precision = ops.square(unpacked(entry(state, "precision_lower", size), d))
+            pending = np.asarray(state["pending"])
+            model._ledger = Ledger(
+                ops, precision, check_rows(pending, d, "pending") if len(pending) else None
+            )
+        return model

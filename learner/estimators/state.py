@@ -1,0 +1,80 @@
+"""State of an estimator as named arrays: what is saved, compared by digest and restored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from learner.errors import LearnerError
+
+VERSION = 1
+State = dict[str, npt.NDArray[np.generic]]
+
+
+def state_digest(state: Mapping[str, npt.NDArray[np.generic]]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, names sorted; equal digests mean bit-identical states.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        What `Estimator.state` returns; byte order and memory layout do not count, values do.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits. Cost O(bytes).
+
+    Examples
+    --------
+    >>> state_digest({"a": np.zeros(2)}) == state_digest({"a": np.zeros(2, order="F")})
+    True
+    >>> state_digest({"a": np.zeros(2)}) == state_digest({"a": -np.zeros(2)})
+    False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name]).reshape(np.shape(state[name]))
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def header(kind: str, dimension: int) -> State:
+    """First entries of every state: which estimator, version of the format, dimension."""
+    return {
+        "kind": np.frombuffer(kind.encode(), dtype=np.uint8),
+        "version": np.array(VERSION, dtype=np.int64),
+        "dimension": np.array(dimension, dtype=np.int64),
+    }
+
+
+def check_header(state: Mapping[str, npt.NDArray[np.generic]], kind: str) -> int:
+    """Dimension named in a state, after checking that the state is of this kind and version."""
+    try:
+        found = np.asarray(state["kind"], dtype=np.uint8).tobytes().decode()
+        version, dimension = int(state["version"]), int(state["dimension"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LearnerError(f"state of a {kind}: no readable kind, version and dimension ({error})") from error
+    if found != kind:
+        raise LearnerError(f"state of a {found} given to {kind}.from_state")
+    if version != VERSION:
+        raise LearnerError(f"state of a {kind} has version {version}, this code reads {VERSION}")
+    return dimension
+
+
+def entry(
+    state: Mapping[str, npt.NDArray[np.generic]], name: str, shape: tuple[int, ...]
+) -> npt.NDArray[np.generic]:
+    """An array of a state, checked for presence, shape and finiteness."""
+    if name not in state:
+        raise LearnerError(f"state has no entry {name!r}")
+    array = np.asarray(state[name])
+    if array.shape != shape:
+        raise LearnerError(f"state entry {name!r} has shape {array.shape}, expected {shape}")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise LearnerError(f"state entry {name!r} is not finite")
+    return array
