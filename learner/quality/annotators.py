@@ -100,7 +100,7 @@ def fit_annotators(
         )
         common = float(bias.mean() * count / (count + 1.0))
         spread = _spread(rho - 1.0, bias - common, covariance)
-        if max(np.abs(theta - before[0]).max(), np.abs(rho - before[1]).max()) < 1e-5:
+        if max(np.abs(theta - before[0]).max(), np.abs(rho - before[1]).max()) < 1e-3:
             break
     errors = np.sqrt(covariance[:, [0, 1], [0, 1]])
     return AnnotatorModel(
@@ -172,15 +172,14 @@ def _annotator_step(
     for _ in range(3):
         p = expit(rho[who] * margin + bias[who] * sides)
         curvature = np.maximum(p * (1.0 - p), 1e-6)
-        gradient = np.stack([np.bincount(who, (p - y) * x, count) for x in (margin, sides)], axis=1)
-        gradient = gradient + prior * np.stack([rho - 1.0, bias - common], axis=1)
+        data = [np.bincount(who, (p - y) * x, count) for x in (margin, sides)]
+        gradient = np.stack(data, axis=1) + prior * np.stack([rho - 1.0, bias - common], axis=1)
         for i, one in enumerate((margin, sides)):
             for j, two in enumerate((margin, sides)):
                 hessian[:, i, j] = np.bincount(who, curvature * one * two, count) + (i == j) * prior[i]
         step = np.clip(np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0], -1.0, 1.0)
         rho, bias = rho - step[:, 0], bias - step[:, 1]
-    covariance: Floats = np.linalg.inv(hessian)
-    return rho, bias, covariance
+    return rho, bias, np.asarray(np.linalg.inv(hessian), dtype=np.float64)
 
 
 def _spread(rho_off: Floats, bias_off: Floats, covariance: Floats) -> Floats:
