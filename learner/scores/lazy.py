@@ -1,0 +1,347 @@
+"""The largest score of all pairs without rescoring them: stale scores bound from above, a short-list is kept fresh.
+
+A judgment lowers every squared width: q_i -= c (z_i.u)^2, and moves every margin by at most a computable drift. So a
+score taken earlier, with the margin moved in its favour by an allowance, is an upper bound until the drift exceeds the
+allowance. The short-list holds the pairs with the largest bounds, their differences gathered; one pass over it makes
+it current. When its best beats every bound outside, it is the argmax; outsiders that might beat it are fetched; when
+they are too many, all pending updates are applied to all pairs as one matrix product (a flush) and the short-list is
+drawn anew. Everything kept per pair is float32; the few pairs within rounding of the best are settled in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learner.scores.pairs import PairSpace, by_matrix, by_updates
+from learner.selection import Scored
+from learner.selection.candidates import TIE, Doubles, Floats, Rows
+
+_LISTED = 4096  # pairs kept fresh
+_MOST_PENDING = 192  # judgments absorbed before a flush, whatever the bounds say
+_PROBES = 48
+_SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed for everywhere
+_ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
+_LOWEST = np.finfo(np.float32).min
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass
+class ShortList:
+    """Pairs kept current: their numbers, differences, squared widths and whether they may still be picked."""
+
+    ids: Rows
+    z: Floats
+    q: Floats
+    alive: NDArray[np.bool_]
+    applied: int = 0  # pending updates already taken into q
+
+    def joined(self, ids: Rows, z: Floats, q: Floats) -> ShortList:
+        """The list with these pairs added."""
+        alive = np.concatenate([self.alive, np.ones(len(ids), bool)])
+        return ShortList(
+            np.concatenate([self.ids, ids]), np.concatenate([self.z, z]), np.concatenate([self.q, q]), alive,
+            self.applied,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Best:
+    """The argmax: pair number, score and squared width, in float64."""
+
+    id: int
+    score: float
+    squared_width: float
+
+
+class LazyArgmax:
+    """Exact argmax of a ``Scored`` rule over a ``PairSpace``, kept under rank-one updates.
+
+    Memory: 9 bytes a pair (squared width and bound in float32, one flag). Time of ``best``: O(L d) for the short-list
+    of L pairs, and now and then a flush of O(sweep); ``absorb`` is O(d).
+    """
+
+    def __init__(self, space: PairSpace, rule: Scored, radius: float, may_pick: NDArray[np.bool_],
+                 scratch: tuple[Floats, Floats], longest: float) -> None:  # fmt: skip
+        self.space, self.rule, self.radius = space, rule, radius
+        self._open, self._q, self._bound, self._longest = may_pick, *scratch, longest
+        self._withdrawn, self._owns = _NONE, True
+        self._short, self._highest, self._slack, self._drift = _empty(space.dimension), -np.inf, 0.0, 0.0
+        self._answer: Best | None = None  # of the last call, until something changes
+        self._history = (0.12, 0)  # drift and updates of the last interval: how far the next allowance reaches
+        self.flushes = 0
+
+    def reset(self, theta: Doubles, covariance: Doubles) -> None:
+        """Score every pair anew. O(sweep with a matrix)."""
+        self.theta, self._covariance, self._answer = theta.copy(), covariance.copy(), None
+        self._directions = np.zeros((_MOST_PENDING, self.space.dimension))
+        self._falls = np.zeros(_MOST_PENDING)
+        self._pending = 0
+        self._rescore()
+
+    def absorb(self, u: Doubles, c: float, theta: Doubles) -> None:
+        """Note that P fell by c u u^T and theta moved. O(d)."""
+        if self._pending == len(self._falls):
+            self._flush()
+        self._directions[self._pending], self._falls[self._pending] = u, c
+        self._pending += 1
+        self.theta, self._answer = theta, None
+
+    def fork(self) -> LazyArgmax:
+        """A copy to imagine on: it shares what is kept per pair until it has to change it. O(L + T d)."""
+        other = copy.copy(self)
+        other._directions, other._falls = self._directions.copy(), self._falls.copy()
+        other._short = copy.copy(self._short)
+        other._short.alive, other._short.q = self._short.alive.copy(), self._short.q.copy()
+        other._owns = False
+        return other
+
+    def withdraw(self, ids: Rows) -> None:
+        """Never return these pairs again (from this copy). O(L) a pair."""
+        self._answer = None
+        self._short.alive[np.isin(self._short.ids, ids)] = False
+        if self._owns:
+            self._open[ids] = False
+        self._hide(ids)
+
+    def times(self, z: Doubles) -> Doubles:
+        """P z for one difference or a matrix of them (n, d), in float64. O(n d^2)."""
+        u, c = self._updates()
+        return np.asarray(z @ self._covariance - (z @ u.T * c) @ u)
+
+    def squared_widths(self, z: Doubles) -> Doubles:
+        """z^T P z of each row, in float64. O(n d^2)."""
+        u, c = self._updates()
+        return np.asarray(np.einsum("nd,nd->n", z @ self._covariance, z) - (z @ u.T) ** 2 @ c)
+
+    def best(self) -> Best | None:
+        """The pair with the largest score now, ties to the smallest number; None when none is left."""
+        if self._answer is None:
+            self._answer = self._search()
+        return self._answer
+
+    def _search(self) -> Best | None:
+        while True:
+            self._freshen()
+            if self._drifted():
+                self._flush()
+                continue
+            upper, floor = self._standing()
+            outsiders = self._outsiders(floor)
+            if not len(outsiders):
+                return self._settle(self._short.ids[upper >= floor])
+            if len(self._short.ids) + len(outsiders) <= 2 * _LISTED:
+                self._admit(outsiders)
+            elif self._pending or self._allowance > 0:
+                self._flush(tight=not self._pending)
+            else:
+                return self._scan()
+
+    def _updates(self) -> tuple[Doubles, Doubles]:
+        return self._directions[: self._pending], self._falls[: self._pending]
+
+    def _freshen(self) -> None:
+        """Bring the short-list up to date: one pass over it for the new updates and the margins together."""
+        short, new = self._short, slice(self._short.applied, self._pending)
+        directions = np.vstack([self._directions[new], self.theta]).astype(short.z.dtype)
+        along = short.z @ directions.T
+        short.q -= along[:, :-1] ** 2 @ self._falls[new].astype(np.float32)
+        self._margin = along[:, -1]
+        short.applied = self._pending
+
+    def _drifted(self) -> bool:
+        if self.rule.margin == "ignored":
+            return False
+        move = self.theta - self._theta_then
+        self._drift = self._longest * float(np.linalg.norm(move))
+        if self._drift > self._allowance:
+            self._drift = min(self._drift, self.space.drift(move))
+        return self._drift > self._allowance
+
+    def _standing(self) -> tuple[Floats, float]:
+        """Upper bounds of the short-list, and a score that its best surely reaches."""
+        short, blur = self._short, self._blur()
+        upper = self.rule.bound(short.q + self._slack, self._margin, blur, self.radius)
+        upper = np.where(short.alive, upper + _ROUNDING * np.abs(upper), -np.inf)
+        if not short.alive.any():
+            return upper, float(_LOWEST)
+        i = int(np.argmax(upper))
+        size = abs(float(self._margin[i]))
+        least = np.array([max(size - blur, 0) if self.rule.margin == "rises" else size + blur])
+        q = np.maximum(short.q[i : i + 1].astype(np.float64) - self._slack, 0)
+        floor = float(self.rule.score(q, least, self.radius)[0])
+        return upper, max(floor - float(_ROUNDING) * abs(floor), float(_LOWEST))
+
+    def _blur(self) -> float:
+        """Error of a margin computed in float32."""
+        length = float(np.linalg.norm(self.theta)) * self._longest
+        return 8 * float(np.finfo(np.float32).eps) * float(np.sqrt(self.space.dimension)) * length
+
+    def _outsiders(self, floor: float) -> Rows:
+        """Pairs off the short-list whose bound reaches the floor. O(N) comparisons when the largest bound does."""
+        if self._highest < floor:
+            return _NONE
+        ids = np.flatnonzero(self._bound >= np.float32(floor))
+        return ids[~np.isin(ids, self._withdrawn)] if len(self._withdrawn) else ids
+
+    def _admit(self, ids: Rows) -> None:
+        z = self.space.differences(ids).astype(np.float32, copy=False)
+        u, c = self._updates()
+        short = self._short
+        q = self._q[ids] - (z @ u.T.astype(np.float32)) ** 2 @ c.astype(np.float32)
+        short.applied = self._pending
+        self._short = short.joined(ids, z, q)
+        self._hide(ids)
+
+    def _hide(self, ids: Rows) -> None:
+        if self._owns:
+            stood = float(np.max(self._bound[ids], initial=-np.inf))
+            self._bound[ids] = -np.inf
+            if stood >= self._highest:
+                self._highest = float(self._bound.max(initial=-np.inf))
+        else:
+            self._withdrawn = np.concatenate([self._withdrawn, ids])
+
+    def _settle(self, ids: Rows) -> Best | None:
+        """Decide among the pairs within rounding of the best, in float64."""
+        if not len(ids):
+            return None
+        ids = np.sort(ids)
+        q, score = np.zeros(len(ids)), np.zeros(len(ids))
+        for begin in range(0, len(ids), _LISTED):
+            part = slice(begin, begin + _LISTED)
+            z = exact_differences(self.space, ids[part])
+            q[part] = self.squared_widths(z)
+            score[part] = self.rule.score(q[part], z @ self.theta, self.radius)
+        i = int(np.argmax(score >= score.max() - TIE * abs(score.max())))
+        return Best(int(ids[i]), float(score[i]), float(q[i]))
+
+    def _scan(self) -> Best | None:
+        """Settle among all pairs when thousands tie within float32: one sweep in float64."""
+        form, best = by_matrix(self._covariance), -np.inf
+        tied: list[Rows] = [_NONE]
+        allowed = self._open.copy()
+        allowed[self._withdrawn] = False
+        allowed[self._short.ids[self._short.alive]] = True
+        for where, q, m in self.space.sweep(form, self.theta, np.float64):
+            score = np.where(allowed[where], self.rule.score(q, m, self.radius), -np.inf)
+            best = max(best, float(score.max()))
+            places = np.flatnonzero(score >= best - TIE * abs(best))
+            tied.append(places + where.start if isinstance(where, slice) else where[places])
+            if sum(len(t) for t in tied) > 4 * _LISTED:
+                tied = [np.sort(np.concatenate(tied))[: 2 * _LISTED]]
+        return self._settle(np.sort(np.concatenate(tied))[: 2 * _LISTED])
+
+    def _flush(self, tight: bool = False) -> None:
+        """Apply all pending updates to all pairs and draw the short-list anew. O(sweep with T directions)."""
+        self._own()
+        u, c = self._updates()
+        self._history = (self._drift, self._pending)
+        if self._pending:
+            self._covariance = self._covariance - (u.T * c) @ u
+        self._resweep(u.astype(np.float32), c.astype(np.float32), 0.0 if tight else self._reach())
+        self._pending = 0
+        self.flushes += 1
+        self._draw()
+        if self._error() * _SAFETY > self._slack:
+            self._rescore()
+
+    def _reach(self) -> float:
+        drift, updates = self._history
+        return 1.5 * drift * float(np.sqrt(max(1.0, 32 / max(updates, 1)))) + 1e-6
+
+    def _resweep(self, u: Floats, c: Floats, allowance: float) -> None:
+        """q -= sum of c (z.u)^2, and bounds that hold while margins move less than the allowance."""
+        self._allowance, self._theta_then = allowance, self.theta
+        form = by_updates(u, c) if len(u) else None
+        reach = allowance + self._blur()
+        for where, fall, margin in self.space.sweep(form, self.theta.astype(np.float32), np.float32):
+            q = self._q[where]
+            if form is not None:
+                q = self._q[where] = q - fall
+            bound = self.rule.bound(np.maximum(q, 0) + np.float32(self._slack), margin, reach, self.radius)
+            self._bound[where] = np.where(self._open[where], bound + _ROUNDING * np.abs(bound), -np.inf)
+
+    def _rescore(self) -> None:
+        """Squared widths from P itself, float32 error measured anew, then bounds and short-list."""
+        self._own()
+        if self._pending:
+            u, c = self._updates()
+            self._covariance, self._pending = self._covariance - (u.T * c) @ u, 0
+        for where, q, _ in self.space.sweep(by_matrix(self._covariance.astype(np.float32)), None, np.float32):
+            self._q[where] = q
+        self._slack = 0.0
+        sample = self._probed(np.flatnonzero(self._open))
+        top = float(np.max(self._q[sample], initial=0.0))
+        self._slack = 2 * _SAFETY * self._measured(sample) + 4 * float(np.finfo(np.float32).eps) * top
+        self._rebound()
+        while (error := self._error()) * _SAFETY > self._slack:
+            self._slack = 2 * _SAFETY * error
+            self._rebound()
+
+    def _rebound(self) -> None:
+        self._resweep(np.zeros((0, self.space.dimension), np.float32), np.zeros(0, np.float32), self._reach())
+        self._draw()
+
+    def _error(self) -> float:
+        """Float32 error of squared widths on probes from the short-list and from everywhere."""
+        return self._measured(np.concatenate([self._probed(self._short.ids), self._probed(None)]))
+
+    def _probed(self, ids: Rows | None) -> Rows:
+        """A fixed, evenly spread sample (no randomness: replaying gives the same state)."""
+        total = self.space.size if ids is None else len(ids)
+        places = np.unique(np.linspace(0, max(total - 1, 0), min(_PROBES, total)).astype(np.int64))
+        return places if ids is None else ids[places]
+
+    def _measured(self, ids: Rows) -> float:
+        if not len(ids):
+            return 0.0
+        exact = np.einsum("nd,nd->n", (z := exact_differences(self.space, ids)) @ self._covariance, z)
+        return float(np.max(np.abs(exact - self._q[ids])))
+
+    def _draw(self) -> None:
+        """Short-list: about the L largest bounds, found by a threshold read off a sample."""
+        ids = _about_largest(self._bound, _LISTED)
+        z = self.space.differences(ids).astype(np.float32, copy=False)
+        self._short = ShortList(ids, z, self._q[ids], np.ones(len(ids), bool))
+        self._bound[ids] = -np.inf
+        self._highest = float(self._bound.max(initial=-np.inf))
+
+    def _own(self) -> None:
+        if not self._owns:
+            self._q, self._bound, self._open = self._q.copy(), self._bound.copy(), self._open.copy()
+            self._open[self._withdrawn] = False
+            self._open[self._short.ids[self._short.alive]] = True
+            self._withdrawn, self._owns = _NONE, True
+
+
+def _empty(dimension: int) -> ShortList:
+    nothing = np.zeros(0, np.float32)
+    return ShortList(_NONE, np.zeros((0, dimension), np.float32), nothing, np.zeros(0, bool))
+
+
+def _about_largest(values: Floats, wanted: int) -> Rows:
+    if len(values) > 8 * wanted:
+        sample = values[:: max(1, len(values) // 65536)]
+        rank = max(1, round(len(sample) * wanted / len(values)))
+        threshold = np.partition(sample, len(sample) - rank)[len(sample) - rank]
+        if threshold > -np.inf:
+            ids = np.flatnonzero(values >= threshold)
+            if wanted // 2 <= len(ids) <= 3 * wanted // 2:
+                return ids
+    usable = np.flatnonzero(values > -np.inf)
+    if len(usable) <= wanted:
+        return usable
+    return np.sort(usable[np.argpartition(-values[usable], wanted)[:wanted]])
+
+
+def exact_differences(space: PairSpace, ids: Rows) -> Doubles:
+    """z of each pair in float64, subtracted in float64."""
+    first, second = space.rows(ids)
+    if len(second) and second[0] < 0:
+        return np.asarray(space.differences(ids), np.float64)
+    features = space.features
+    return np.asarray(features[first], np.float64) - features[second]

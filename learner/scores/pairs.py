@@ -1,0 +1,253 @@
+"""Pairs by number: where a pair's two responses are, and sweeps over all pairs that never hold all differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learner.errors import LearnerError
+from learner.selection.candidates import Doubles, Floats, Rows
+
+Where = slice | Rows
+Form = Callable[[Floats], tuple[Floats, Floats]]
+
+_BLOCK_FLOATS = 1 << 18  # features of a block stay in a core's cache
+_BLOCK_PAIRS = 1 << 15
+_GRAM_FROM = 7  # responses from which a Gram matrix is cheaper than taking each difference
+
+
+def by_matrix(matrix: Floats) -> Form:
+    """Form z^T A z: blocks X (B, K, d) become (X A, X), responses centred first so that little cancels later."""
+
+    def form(block: Floats) -> tuple[Floats, Floats]:
+        centred = block - block.mean(axis=1, keepdims=True) if block.shape[1] > 1 else block
+        return centred @ matrix, centred
+
+    return form
+
+
+def by_updates(directions: Floats, falls: Floats) -> Form:
+    """Form sum_t c_t (z.u_t)^2 for T rank-one terms: blocks become (V c, V), V = X U^T centred."""
+
+    def form(block: Floats) -> tuple[Floats, Floats]:
+        flat = block.reshape(-1, block.shape[2]) @ directions.T
+        along = flat.reshape(*block.shape[:2], -1)
+        if block.shape[1] > 1:
+            along -= along.mean(axis=1, keepdims=True)
+        return along * falls, along
+
+    return form
+
+
+class PairSpace(Protocol):
+    """All pairs of a pool, numbered 0 .. size-1."""
+
+    features: Floats
+    size: int
+    dimension: int
+
+    def rows(self, ids: Rows) -> tuple[Rows, Rows]:
+        """First and second response of each pair."""
+
+    def find(self, first: int, second: int) -> int:
+        """Number of a pair of rows, or -1 when it is not among the pairs."""
+
+    def differences(self, ids: Rows) -> Floats:
+        """z of each pair, (n, d), in the features' own precision."""
+
+    def sweep(
+        self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
+    ) -> Iterator[tuple[Where, Floats, Floats]]:
+        """Visit all pairs in blocks: where they are, their quadratic form and their margin z.theta."""
+
+    def drift(self, move: Doubles) -> float:
+        """An upper bound on |z.move| over all pairs (infinite when none is cheaper than a sweep)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of bookkeeping, features not counted."""
+
+
+class WithinPromptPairs:
+    """Every pair of two eligible responses to one prompt, by prompt, then first, then second row.
+
+    Nothing is kept per pair: a number is decoded by arithmetic, O(1). A sweep costs O(M d T + N T) for T rank-one
+    terms and O(M d^2 + N d) for a matrix, with M responses and N pairs.
+    """
+
+    def __init__(self, features: Floats, prompt: Rows, eligible: NDArray[np.bool_]) -> None:
+        self.features, self.dimension = features, int(features.shape[1])
+        order = np.argsort(prompt, kind="stable")
+        self._rows = order[eligible[order]]
+        _, self._start, sizes = np.unique(prompt[self._rows], return_index=True, return_counts=True)
+        self._sizes = sizes.astype(np.int64)
+        counts = self._sizes * (self._sizes - 1) // 2
+        self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.size = int(self.offsets[-1])
+        self._place = np.full(len(features), -1, np.int32)
+        self._place[self._rows] = np.arange(len(self._rows), dtype=np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of bookkeeping, features not counted."""
+        return sum(a.nbytes for a in (self._rows, self._start, self._sizes, self.offsets, self._place))
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts with an eligible response."""
+        return len(self._sizes)
+
+    def prompt_of(self, row: int) -> int:
+        """Index of a response's prompt among ``prompts``, or -1 when it is not eligible."""
+        place = int(self._place[row])
+        return -1 if place < 0 else int(np.searchsorted(self._start, place, side="right") - 1)
+
+    def span(self, prompt: int) -> Rows:
+        """Numbers of a prompt's pairs."""
+        return np.arange(self.offsets[prompt], self.offsets[prompt + 1])
+
+    def find(self, first: int, second: int) -> int:
+        """Number of the pair of two rows of one prompt, or -1 when one of them is not eligible."""
+        p = self.prompt_of(first)
+        if p < 0 or self.prompt_of(second) != p:
+            return -1
+        j, k = sorted(int(self._place[row]) - int(self._start[p]) for row in (first, second))
+        return int(self.offsets[p] + j * self._sizes[p] - j * (j + 1) // 2 + k - j - 1)
+
+    def rows(self, ids: Rows) -> tuple[Rows, Rows]:
+        """First and second response of each pair."""
+        p = np.searchsorted(self.offsets, ids, side="right") - 1
+        size, back = self._sizes[p], self.offsets[p + 1] - 1 - ids  # counted from the prompt's last pair
+        row = ((np.sqrt(8.0 * back + 1) - 1) // 2).astype(np.int64)
+        j = size - 2 - row
+        k = size - 1 - (back - row * (row + 1) // 2)
+        return self._rows[self._start[p] + j], self._rows[self._start[p] + k]
+
+    def differences(self, ids: Rows) -> Floats:
+        """z of each pair, (n, d), in the features' own precision."""
+        first, second = self.rows(ids)
+        return np.asarray(self.features[first] - self.features[second])
+
+    def drift(self, move: Doubles) -> float:
+        """Largest |z.move|: the widest range of Phi move within a prompt. O(M d)."""
+        if not self.size:
+            return 0.0
+        along = (self.features @ move.astype(self.features.dtype))[self._rows]
+        spread = np.maximum.reduceat(along, self._start) - np.minimum.reduceat(along, self._start)
+        return float(spread.max())
+
+    def sweep(
+        self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
+    ) -> Iterator[tuple[Where, Floats, Floats]]:
+        """Visit all pairs in blocks of prompts with equally many responses."""
+        for size in np.unique(self._sizes[self._sizes > 1]):
+            each = int(size * (size - 1) // 2)
+            step = max(1, min(_BLOCK_PAIRS // each, _BLOCK_FLOATS // int(size * self.dimension)))
+            alike = np.flatnonzero(self._sizes == size)
+            upper = np.triu_indices(int(size), 1)
+            for begin in range(0, len(alike), step):
+                block = alike[begin : begin + step]
+                features = self._gather(block, int(size)).astype(dtype, copy=False)
+                yield self._numbers(block, each), *_pairwise(features, form, theta, upper)
+
+    def _gather(self, block: Rows, size: int) -> Floats:
+        places = self._start[block][:, None] + np.arange(size)
+        rows = self._rows[places].reshape(-1)
+        contiguous = rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all())
+        taken = self.features[rows[0] : rows[-1] + 1] if contiguous else self.features[rows]
+        return np.asarray(taken).reshape(len(block), size, self.dimension)
+
+    def _numbers(self, block: Rows, each: int) -> Where:
+        if block[-1] - block[0] == len(block) - 1:
+            return slice(int(self.offsets[block[0]]), int(self.offsets[block[-1] + 1]))
+        return np.asarray(self.offsets[block][:, None] + np.arange(each)).reshape(-1)
+
+
+class ExplicitPairs:
+    """Pairs given by their differences: pair i is row i. A sweep costs O(N d T), a pass over memory at least."""
+
+    def __init__(self, differences: Floats) -> None:
+        self.features = differences
+        self.size, self.dimension = int(differences.shape[0]), int(differences.shape[1])
+
+    nbytes = 0
+
+    def rows(self, ids: Rows) -> tuple[Rows, Rows]:
+        """The pair's own number, and -1."""
+        return ids, np.full(len(ids), -1)
+
+    def find(self, first: int, second: int) -> int:
+        """The pair's number."""
+        return first
+
+    def differences(self, ids: Rows) -> Floats:
+        """z of each pair, (n, d), in the features' own precision."""
+        return np.asarray(self.features[ids])
+
+    def drift(self, move: Doubles) -> float:
+        """Infinite: finding it would cost a pass."""
+        return float("inf")
+
+    def sweep(
+        self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
+    ) -> Iterator[tuple[Where, Floats, Floats]]:
+        """Visit all pairs in blocks that stay in cache."""
+        step = max(1, min(_BLOCK_PAIRS, _BLOCK_FLOATS // self.dimension))
+        for begin in range(0, self.size, step):
+            block = np.asarray(self.features[begin : begin + step], dtype=dtype)
+            quadratic, margin = np.zeros(0, dtype), np.zeros(0, dtype)
+            if form is not None:
+                left, right = form(block[:, None, :])
+                quadratic = np.einsum("nd,nd->n", left[:, 0], right[:, 0])
+            if theta is not None:
+                margin = block @ theta
+            yield slice(begin, begin + len(block)), quadratic, margin
+
+
+def _pairwise(
+    block: Floats, form: Form | None, theta: Floats | None, upper: tuple[Rows, Rows]
+) -> tuple[Floats, Floats]:
+    j, k = upper
+    quadratic, margin = np.zeros(0, block.dtype), np.zeros(0, block.dtype)
+    if form is not None:
+        left, right = form(block)
+        quadratic = _gram(left, right, j, k) if block.shape[1] >= _GRAM_FROM else _direct(left, right, j, k)
+    if theta is not None:
+        reward = (block.reshape(-1, block.shape[2]) @ theta).reshape(block.shape[:2])
+        margin = (reward.take(j, axis=1) - reward.take(k, axis=1)).reshape(-1)
+    return quadratic.reshape(-1), margin
+
+
+def _gram(left: Floats, right: Floats, j: Rows, k: Rows) -> Floats:
+    gram = left @ right.transpose(0, 2, 1)
+    own = np.ascontiguousarray(np.diagonal(gram, axis1=1, axis2=2))
+    fall = own.take(j, axis=1)
+    fall += own.take(k, axis=1)
+    fall -= 2 * gram.reshape(len(gram), -1).take(j * gram.shape[1] + k, axis=1)
+    return np.asarray(fall)
+
+
+def _direct(left: Floats, right: Floats, j: Rows, k: Rows) -> Floats:
+    return np.asarray(np.einsum("bpt,bpt->bp", left[:, j] - left[:, k], right[:, j] - right[:, k]))
+
+
+def checked_pool(features: Floats, prompt: Rows, eligible: NDArray[np.bool_]) -> None:
+    """Raise LearnerError unless the pool's arrays fit together and are finite. O(M d), a block at a time."""
+    shapes = f"features {features.shape}, prompt {prompt.shape}, eligible {eligible.shape}"
+    if features.ndim != 2 or prompt.shape != features.shape[:1] or eligible.shape != prompt.shape:
+        raise LearnerError(f"PairScores: the pool's arrays do not fit: {shapes}")
+    checked_finite(features)
+
+
+def checked_finite(features: Floats) -> None:
+    """Raise LearnerError naming the first row that is not finite."""
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise LearnerError(f"PairScores: features are a float matrix, not {features.dtype} {features.shape}")
+    step = max(1, _BLOCK_FLOATS // max(1, features.shape[1]))
+    for begin in range(0, len(features), step):
+        sound = np.isfinite(features[begin : begin + step]).all(axis=1)
+        if not sound.all():
+            raise LearnerError(f"PairScores: features of row {begin + int(np.argmin(sound))} are not finite")
