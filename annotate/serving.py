@@ -24,10 +24,9 @@ TRIES = 12
 
 def leases_for(project: Project, annotator: User, count: int = 2) -> list[Lease]:
     """The annotator's open leases, oldest first, after claiming up to ``count``; fewer when work runs out."""
-    now = timezone.now()
-    held = open_leases(project, annotator, now)
+    held = open_leases(project, annotator, timezone.now())
     while len(held) < count:
-        lease = claim(project, annotator, now)
+        lease = claim(project, annotator)
         if lease is None:
             break
         held.append(lease)
@@ -42,8 +41,9 @@ def open_leases(project: Project, annotator: User, now: datetime) -> list[Lease]
     return list(leases.order_by("created_at", "id"))
 
 
-def claim(project: Project, annotator: User, now: datetime) -> Lease | None:
-    """Lease one more comparison to the annotator: their own expired one, one that waits, or a random pair."""
+def claim(project: Project, annotator: User) -> Lease | None:
+    """Lease one more comparison to the annotator: one that waits, or else a random pair."""
+    now = timezone.now()
     with transaction.atomic():
         release_expired(project, now)
         if budget_left(project) <= 0:

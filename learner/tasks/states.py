@@ -1,0 +1,244 @@
+"""A project's learner in memory: the log reader, the scores, and which pairs were asked; cached, and checked.
+
+State = checkpoint + replay of the log after it. The cached copy is used only while its step and generation are
+those of the estimator rows; otherwise it is thrown away and rebuilt from the newest checkpoint that still holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from django.conf import settings
+from django.db.models import QuerySet
+
+from annotate.models import Checkpoint, Comparison, Estimator, FeatureVersion, Judgment, Project, Response
+from learner import store
+from learner.errors import LearnerError
+from learner.estimators import Update, state_digest
+from learner.log import ROLES, Entry, LogReader
+from learner.scores import PairScores
+from learner.tasks.embedding import load_features
+from learner.urns import PairUrn
+
+logger = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+DIGESTED_DIMENSION = 512
+
+
+@dataclass
+class ProjectState:
+    """What the learn worker keeps of one project between two bells."""
+
+    project: Project
+    version: FeatureVersion
+    estimators: dict[str, Estimator]
+    reader: LogReader
+    prompt: Rows
+    evaluation: npt.NDArray[np.bool_]
+    scores: PairScores | None = None
+    selected: int = -1
+    urns: dict[bool, PairUrn] = field(default_factory=dict)
+    asked: set[tuple[int, int]] = field(default_factory=set)
+    last_comparison: int = 0
+    held_out: list[Entry] = field(default_factory=list)
+    evaluated: tuple[int, ...] = ()
+    sources: dict[str, tuple[int, npt.NDArray[np.float64]]] = field(default_factory=dict)
+    saved_step: int = 0
+    saved_at: float = 0.0
+
+    @property
+    def step(self) -> int:
+        """The last place in the log that was read."""
+        return self.reader.step
+
+    def follow(self, updates: list[Update]) -> None:
+        """Keep the scores exact after these updates of the production estimator."""
+        if self.scores is None:
+            return
+        bank = self.reader.banks["production"]
+        if bank.selected != self.selected:
+            self.rescore()
+            return
+        for update in updates:
+            self.scores.absorb(update.u, update.c, bank.theta)
+
+    def rescore(self) -> None:
+        """Score every pair anew: after a rebuild, or when another lambda is in use."""
+        bank = self.reader.banks["production"]
+        self.selected = bank.selected
+        if self.scores is not None:
+            self.scores.reset(bank.theta, bank.covariance)
+
+
+_cache: dict[int, ProjectState] = {}
+
+
+def remember(state: ProjectState) -> None:
+    """Keep the state for the next bell."""
+    _cache[state.project.pk] = state
+
+
+def forget_cached(project_id: int) -> None:
+    """Throw the cached state away; the next bell rebuilds it from what is stored."""
+    _cache.pop(project_id, None)
+
+
+def load_state(project_id: int) -> ProjectState | None:
+    """The project's state, cached or rebuilt; None while it has no live features."""
+    project = Project.objects.get(pk=project_id)
+    version = project.feature_versions.filter(state=FeatureVersion.State.LIVE).first()
+    if version is None:
+        return None
+    estimators = estimator_rows(project, version)
+    cached = _cache.get(project_id)
+    if cached is not None and still_holds(cached, version, estimators):
+        cached.project, cached.version, cached.estimators = project, version, estimators
+        notice_comparisons(cached)
+        return cached
+    state = build_state(project, version, estimators)
+    remember(state)
+    return state
+
+
+def still_holds(state: ProjectState, version: FeatureVersion, estimators: dict[str, Estimator]) -> bool:
+    """Whether nobody else moved the estimators, grew the pool or changed the settings that scores depend on."""
+    return (
+        state.version.pk == version.pk
+        and len(state.reader.features) == version.embedded
+        and all(
+            (row.step, row.generation) == (state.step, state.estimators[role].generation)
+            for role, row in estimators.items()
+        )
+    )
+
+
+def estimator_rows(project: Project, version: FeatureVersion) -> dict[str, Estimator]:
+    """The three estimator rows of a feature version, made on first use."""
+    return {
+        role: Estimator.objects.get_or_create(project=project, feature_version=version, role=role)[0]
+        for role in ROLES
+    }
+
+
+def build_state(
+    project: Project, version: FeatureVersion, estimators: dict[str, Estimator], before: int | None = None
+) -> ProjectState:
+    """Read features and pool, restore the newest whole checkpoint (of a step below ``before``), replay the rest."""
+    features = load_features(version)
+    prompt, evaluation = pool_of(project, len(features))
+    state = ProjectState(project, version, estimators, LogReader(features), prompt, evaluation)
+    state.urns = {kind: PairUrn(prompt, evaluation == kind) for kind in (False, True)}
+    restore_newest(state, before)
+    target = estimators["production"].step
+    state.reader.read_all(entries(project, state.step, target))
+    state.reader.step = max(state.reader.step, target)
+    evaluations = log_rows(project).filter(comparison__arm="evaluation", absorbed_step__lte=target)
+    rows = evaluations.order_by("absorbed_step").values_list("absorbed_step", *FIELDS)
+    state.held_out = [Entry(*row) for row in rows]
+    notice_comparisons(state)
+    return state
+
+
+def pool_of(project: Project, count: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """Prompt and whether it evaluates, for every response position below ``count``."""
+    rows = Response.objects.filter(project=project, position__lt=count).order_by("position")
+    pairs = rows.values_list("prompt__position", "prompt__is_evaluation").iterator(chunk_size=20_000)
+    table = np.fromiter(pairs, dtype=[("prompt", np.int64), ("evaluation", np.bool_)], count=count)
+    return table["prompt"], table["evaluation"]
+
+
+def log_rows(project: Project) -> QuerySet[Judgment]:
+    """The judgments that the estimators are a function of: absorbed ones that nothing replaced."""
+    return Judgment.objects.filter(project=project, absorbed_step__isnull=False, replaced_at=None)
+
+
+FIELDS = (
+    "comparison__first__position",
+    "comparison__second__position",
+    "answer",
+    "comparison__arm",
+    "comparison__prompt__is_evaluation",
+)
+
+
+def entries(project: Project, after: int, up_to: int) -> Iterator[Entry]:
+    """The log after one step and up to another, in order."""
+    rows = (
+        log_rows(project).filter(absorbed_step__gt=after, absorbed_step__lte=up_to).order_by("absorbed_step")
+    )
+    for row in rows.values_list("absorbed_step", *FIELDS).iterator(chunk_size=2_000):
+        yield Entry(*row)
+
+
+def restore_newest(state: ProjectState, before: int | None) -> None:
+    """Restore the newest step at which all three checkpoints are whole; a damaged file is passed over."""
+    rows = Checkpoint.objects.filter(estimator__in=state.estimators.values())
+    limit = state.estimators["production"].step if before is None else before - 1
+    by_step: dict[int, dict[str, Checkpoint]] = {}
+    for row in rows.filter(step__lte=limit).select_related("estimator"):
+        by_step.setdefault(row.step, {})[row.estimator.role] = row
+    for step in sorted(by_step, reverse=True):
+        if set(by_step[step]) == set(ROLES) and _restore(state, by_step[step]):
+            state.saved_step = step
+            return
+
+
+def _restore(state: ProjectState, rows: dict[str, Checkpoint]) -> bool:
+    try:
+        saved = {
+            role: store.read_state(Path(settings.DATA) / row.path, row.digest) for role, row in rows.items()
+        }
+        state.reader.restore(saved)
+    except (LearnerError, OSError, KeyError) as error:
+        logger.warning("checkpoint at step %s passed over: %s", rows[ROLES[0]].step, error)
+        return False
+    return True
+
+
+def notice_comparisons(state: ProjectState) -> None:
+    """Take in pairs that were made since the last look (by the web process too); they are not chosen again."""
+    rows = Comparison.objects.filter(project=state.project, pk__gt=state.last_comparison).order_by("pk")
+    for pk, first, second in rows.values_list("pk", "first__position", "second__position"):
+        state.last_comparison = pk
+        note_asked(state, first, second)
+
+
+def note_asked(state: ProjectState, first: int, second: int) -> None:
+    """Remember that a pair of rows was asked about."""
+    pair = (min(first, second), max(first, second))
+    if pair in state.asked or pair[1] >= len(state.prompt):
+        return
+    state.asked.add(pair)
+    state.urns[bool(state.evaluation[pair[0]])].take(*pair)
+    if state.scores is not None and not state.evaluation[pair[0]]:
+        state.scores.exclude(*pair)
+
+
+def state_digests(state: ProjectState) -> dict[str, str]:
+    """Digest of each estimator's state; empty where hashing it at every bell would cost more than learning."""
+    if state.reader.features.shape[1] > DIGESTED_DIMENSION:
+        return dict.fromkeys(ROLES, "")
+    return {role: state_digest(state.reader.state(role)) for role in ROLES}
+
+
+def scores_of(state: ProjectState) -> PairScores:
+    """The scores of all pairs, built when the active arm first needs them."""
+    if state.scores is None:
+        state.scores = PairScores(
+            state.reader.features,
+            state.prompt,
+            rule=state.project.rule,
+            norm_cap=state.project.norm_cap if state.project.norm_cap < 1 else None,
+            eligible=~state.evaluation,
+        )
+        state.rescore()
+        for pair in state.asked:
+            if not state.evaluation[pair[0]]:
+                state.scores.exclude(*pair)
+    return state.scores

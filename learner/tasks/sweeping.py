@@ -1,0 +1,44 @@
+"""Finding rows whose bell was lost."""
+
+from __future__ import annotations
+
+from django.db.models import F, Q
+from django.utils import timezone
+
+from annotate import serving
+from annotate.celery import ring
+from annotate.models import Judgment, Lease, Project
+
+
+def ring_for_rows() -> int:
+    """Ring for every project with waiting judgments, judgments to forget, or responses to embed; end old leases."""
+    waiting = Q(absorbed_step=None, replaced_at=None) | Q(
+        absorbed_step__isnull=False, replaced_at__isnull=False, forgotten_at=None
+    )
+    to_absorb = set(Judgment.objects.filter(waiting).values_list("project", flat=True).distinct())
+    to_embed = set(unembedded_projects())
+    for project_id in sorted(to_embed):
+        ring("embed", project_id)
+    for project_id in sorted(to_absorb):
+        ring("absorb", project_id)
+    release_leases()
+    return len(to_absorb | to_embed)
+
+
+def unembedded_projects() -> list[int]:
+    """Projects whose pool has grown beyond what is embedded."""
+    grown = Project.objects.filter(response_count__gt=0).exclude(
+        feature_versions__embedded__gte=F("response_count")
+    )
+    return list(grown.values_list("pk", flat=True))
+
+
+def release_leases() -> None:
+    """Give every lease that ran out back, in projects that nobody asks at the moment too."""
+    from django.db import transaction
+
+    now = timezone.now()
+    expired = Lease.objects.filter(outcome=Lease.Outcome.OPEN, expires_at__lte=now)
+    for project in Project.objects.filter(pk__in=expired.values("project")):
+        with transaction.atomic():
+            serving.release_expired(project, now, limit=1000)
