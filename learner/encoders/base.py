@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 COMPOSE_VERSION = 1
 """Part of every encoder's digest: raise it when `compose` gives another text."""
 
-CHARACTERS_PER_TOKEN = 6
+CHARACTERS_PER_TOKEN = 8
 """More than texts have, so that the token limit cuts, not this."""
 
 
@@ -44,27 +44,28 @@ class Encoder(Protocol):
         """Return one row per text, in order; `progress(done, total)` is called as batches finish."""
 
 
-def compose(prompt: str, response: str, characters: int = 256 * CHARACTERS_PER_TOKEN) -> str:
+def compose(prompt: str, response: str, tokens: int = 256) -> str:
     """Join the end of the prompt, a blank line and the start of the response. O(characters).
 
-    Encoders read a limited number of tokens; this way neither side is lost at the limit.
+    Encoders read a limited number of tokens; this way neither side is lost at the limit. The prompt's share
+    is counted in UTF-8 bytes, since scripts that take more bytes a character also take more tokens.
 
     Parameters
     ----------
     prompt, response : str
-    characters : int
-        Length kept in all; the prompt gets at most a fifth of it.
+    tokens : int
+        What the encoder reads; the prompt gets at most 300 bytes per 256 tokens.
 
     Examples
     --------
     >>> compose("Why is the sky blue?", "Because of scattering.")
     'Why is the sky blue?\\n\\nBecause of scattering.'
-    >>> compose("abcdefgh", "ijklmnopqrst", characters=10)
-    'gh\\n\\nijklmn'
+    >>> compose("one two three", "four", tokens=5)
+    'three\\n\\nfour'
     """
-    start = max(len(prompt) - max(characters // 5, 1), 0)
-    beginning = f"{prompt[start:]}\n\n"
-    return beginning + response[: max(characters - len(beginning), 0)]
+    encoded = prompt.encode("utf-8", "replace")
+    end = encoded[-max(tokens * 300 // 256, 1) :].decode("utf-8", "ignore")
+    return f"{end}\n\n{response[: tokens * CHARACTERS_PER_TOKEN]}"
 
 
 def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[npt.NDArray[np.intp]]:

@@ -43,8 +43,8 @@ class HashingEncoder:
         return digest_of("hashing", 1, self.dimension, COMPOSE_VERSION)
 
     def compose(self, prompt: str, response: str) -> str:
-        """Join the end of the prompt and the start of the response, about 8,000 characters in all."""
-        return compose(prompt, response, 8192)
+        """Join the end of the prompt and the start of the response, about 9,000 characters in all."""
+        return compose(prompt, response, tokens=1024)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
         """Return unit vectors, one per text, in order. O(characters)."""

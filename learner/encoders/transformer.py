@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from learner.encoders.base import (
-    CHARACTERS_PER_TOKEN,
     COMPOSE_VERSION,
     FloatArray,
     Progress,
@@ -105,12 +104,13 @@ class HuggingFaceEncoder:
 
     def compose(self, prompt: str, response: str) -> str:
         """Join by `compose`, and by the model's chat template when that was asked for."""
-        characters = self.max_length * CHARACTERS_PER_TOKEN
+        text = compose(prompt, response, self.max_length)
         if not self.chat_template:
-            return compose(prompt, response, characters)
+            return text
+        end = compose(prompt, "", self.max_length)
         turns = [
-            {"role": "user", "content": prompt[-(characters // 5) :]},
-            {"role": "assistant", "content": response[:characters]},
+            {"role": "user", "content": end.removesuffix("\n\n")},
+            {"role": "assistant", "content": text.removeprefix(end)},
         ]
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False))
 
@@ -244,8 +244,14 @@ def _set_threads_once() -> None:
     if not _threads_set:
         import torch
 
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)))
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        torch.set_num_threads(int(asked) if asked.isdecimal() and int(asked) else _processors())
         _threads_set = True
+
+
+def _processors() -> int:
+    # A container may be given fewer processors than the machine has; not every system can say which.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _default_device() -> str:
