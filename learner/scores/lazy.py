@@ -29,23 +29,37 @@ _LOWEST = np.finfo(np.float32).min
 _NONE = np.zeros(0, np.int64)
 
 
-@dataclass
 class ShortList:
     """Pairs kept current: their numbers, differences, squared widths and whether they may still be picked."""
 
-    ids: Rows
-    z: Floats
-    q: Floats
-    alive: NDArray[np.bool_]
-    applied: int = 0  # pending updates already taken into q
+    def __init__(self, ids: Rows, z: Floats, q: Floats) -> None:
+        self.ids, self.z, self.q = ids, z, q
+        self.alive = np.ones(len(ids), dtype=bool)
+        self.applied = 0  # pending updates already taken into q
+        self._room = z
 
-    def joined(self, ids: Rows, z: Floats, q: Floats) -> ShortList:
-        """The list with these pairs added."""
-        alive = np.concatenate([self.alive, np.ones(len(ids), bool)])
-        return ShortList(
-            np.concatenate([self.ids, ids]), np.concatenate([self.z, z]), np.concatenate([self.q, q]), alive,
-            self.applied,
-        )  # fmt: skip
+    def fork(self) -> ShortList:
+        """A copy that shares the differences."""
+        other = copy.copy(self)
+        other.alive, other.q, other._room = self.alive.copy(), self.q.copy(), self.z
+        return other
+
+    def join(self, ids: Rows, z: Floats, q: Floats) -> None:
+        """Add these pairs. O(n d), and O(L d) when room has to be made."""
+        held = len(self.ids)
+        if held + len(ids) > len(self._room):
+            self._room = np.empty((max(2 * held, held + len(ids), 64), z.shape[1]), np.float32)
+            self._room[:held] = self.z
+        self._room[held : held + len(ids)] = z
+        self.z = self._room[: held + len(ids)]
+        self.ids, self.q = np.concatenate([self.ids, ids]), np.concatenate([self.q, q])
+        self.alive = np.concatenate([self.alive, np.ones(len(ids), bool)])
+
+    def along(self, directions: Floats) -> Floats:
+        """z.u for each of a few directions (T, d), as (T, L): one by one, which is faster than a thin product."""
+        if len(directions) > 6:
+            return np.asarray(directions @ self.z.T)
+        return np.array([self.z @ direction for direction in directions])
 
 
 @dataclass(frozen=True)
@@ -94,9 +108,7 @@ class LazyArgmax:
         """A copy to imagine on: it shares what is kept per pair until it has to change it. O(L + T d)."""
         other = copy.copy(self)
         other._directions, other._falls = self._directions.copy(), self._falls.copy()
-        other._short = copy.copy(self._short)
-        other._short.alive, other._short.q = self._short.alive.copy(), self._short.q.copy()
-        other._owns = False
+        other._short, other._owns = self._short.fork(), False
         return other
 
     def withdraw(self, ids: Rows) -> None:
@@ -146,10 +158,9 @@ class LazyArgmax:
     def _freshen(self) -> None:
         """Bring the short-list up to date: one pass over it for the new updates and the margins together."""
         short, new = self._short, slice(self._short.applied, self._pending)
-        directions = np.vstack([self._directions[new], self.theta]).astype(short.z.dtype)
-        along = short.z @ directions.T
-        short.q -= along[:, :-1] ** 2 @ self._falls[new].astype(np.float32)
-        self._margin = along[:, -1]
+        along = short.along(np.vstack([self._directions[new], self.theta]).astype(np.float32))
+        short.q -= self._falls[new].astype(np.float32) @ along[:-1] ** 2
+        self._margin = along[-1]
         short.applied = self._pending
 
     def _drifted(self) -> bool:
@@ -157,8 +168,6 @@ class LazyArgmax:
             return False
         move = self.theta - self._theta_then
         self._drift = self._longest * float(np.linalg.norm(move))
-        if self._drift > self._allowance:
-            self._drift = min(self._drift, self.space.drift(move))
         return self._drift > self._allowance
 
     def _standing(self) -> tuple[Floats, float]:
@@ -190,10 +199,8 @@ class LazyArgmax:
     def _admit(self, ids: Rows) -> None:
         z = self.space.differences(ids).astype(np.float32, copy=False)
         u, c = self._updates()
-        short = self._short
         q = self._q[ids] - (z @ u.T.astype(np.float32)) ** 2 @ c.astype(np.float32)
-        short.applied = self._pending
-        self._short = short.joined(ids, z, q)
+        self._short.join(ids, z, q)
         self._hide(ids)
 
     def _hide(self, ids: Rows) -> None:
@@ -222,7 +229,7 @@ class LazyArgmax:
     def _scan(self) -> Best | None:
         """Settle among all pairs when thousands tie within float32: one sweep in float64."""
         form, best = by_matrix(self._covariance), -np.inf
-        tied: list[Rows] = [_NONE]
+        leaders: list[tuple[float, int]] = []  # of each block: a score that ties with the best so far, smallest id
         allowed = self._open.copy()
         allowed[self._withdrawn] = False
         allowed[self._short.ids[self._short.alive]] = True
@@ -230,10 +237,11 @@ class LazyArgmax:
             score = np.where(allowed[where], self.rule.score(q, m, self.radius), -np.inf)
             best = max(best, float(score.max()))
             places = np.flatnonzero(score >= best - TIE * abs(best))
-            tied.append(places + where.start if isinstance(where, slice) else where[places])
-            if sum(len(t) for t in tied) > 4 * _LISTED:
-                tied = [np.sort(np.concatenate(tied))[: 2 * _LISTED]]
-        return self._settle(np.sort(np.concatenate(tied))[: 2 * _LISTED])
+            if len(places) and best > -np.inf:
+                ids = places + where.start if isinstance(where, slice) else where[places]
+                leaders.append((float(score[places[0]]), int(ids.min())))
+        tied = [number for score, number in leaders if score >= best - TIE * abs(best)]
+        return self._settle(np.array(sorted(tied)[:1], np.int64))
 
     def _flush(self, tight: bool = False) -> None:
         """Apply all pending updates to all pairs and draw the short-list anew. O(sweep with T directions)."""
@@ -306,7 +314,7 @@ class LazyArgmax:
         """Short-list: about the L largest bounds, found by a threshold read off a sample."""
         ids = _about_largest(self._bound, _LISTED)
         z = self.space.differences(ids).astype(np.float32, copy=False)
-        self._short = ShortList(ids, z, self._q[ids], np.ones(len(ids), bool))
+        self._short = ShortList(ids, z, self._q[ids])
         self._bound[ids] = -np.inf
         self._highest = float(self._bound.max(initial=-np.inf))
 
@@ -320,7 +328,7 @@ class LazyArgmax:
 
 def _empty(dimension: int) -> ShortList:
     nothing = np.zeros(0, np.float32)
-    return ShortList(_NONE, np.zeros((0, dimension), np.float32), nothing, np.zeros(0, bool))
+    return ShortList(_NONE, np.zeros((0, dimension), np.float32), nothing)
 
 
 def _about_largest(values: Floats, wanted: int) -> Rows:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learner.errors import LearnerError
-from learner.selection.candidates import Doubles, Floats, Rows
+from learner.selection.candidates import Floats, Rows
 
 Where = slice | Rows
 Form = Callable[[Floats], tuple[Floats, Floats]]
@@ -21,10 +21,12 @@ _GRAM_FROM = 7  # responses from which a Gram matrix is cheaper than taking each
 
 def by_matrix(matrix: Floats) -> Form:
     """Form z^T A z: blocks X (B, K, d) become (X A, X), responses centred first so that little cancels later."""
+    diagonal = np.ascontiguousarray(np.diagonal(matrix))
+    is_diagonal = np.count_nonzero(matrix) == np.count_nonzero(diagonal)  # as before the first judgment
 
     def form(block: Floats) -> tuple[Floats, Floats]:
         centred = block - block.mean(axis=1, keepdims=True) if block.shape[1] > 1 else block
-        return centred @ matrix, centred
+        return centred * diagonal if is_diagonal else centred @ matrix, centred
 
     return form
 
@@ -62,9 +64,6 @@ class PairSpace(Protocol):
         self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
     ) -> Iterator[tuple[Where, Floats, Floats]]:
         """Visit all pairs in blocks: where they are, their quadratic form and their margin z.theta."""
-
-    def drift(self, move: Doubles) -> float:
-        """An upper bound on |z.move| over all pairs (infinite when none is cheaper than a sweep)."""
 
     @property
     def nbytes(self) -> int:
@@ -131,14 +130,6 @@ class WithinPromptPairs:
         first, second = self.rows(ids)
         return np.asarray(self.features[first] - self.features[second])
 
-    def drift(self, move: Doubles) -> float:
-        """Largest |z.move|: the widest range of Phi move within a prompt. O(M d)."""
-        if not self.size:
-            return 0.0
-        along = (self.features @ move.astype(self.features.dtype))[self._rows]
-        spread = np.maximum.reduceat(along, self._start) - np.minimum.reduceat(along, self._start)
-        return float(spread.max())
-
     def sweep(
         self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
     ) -> Iterator[tuple[Where, Floats, Floats]]:
@@ -186,10 +177,6 @@ class ExplicitPairs:
     def differences(self, ids: Rows) -> Floats:
         """z of each pair, (n, d), in the features' own precision."""
         return np.asarray(self.features[ids])
-
-    def drift(self, move: Doubles) -> float:
-        """Infinite: finding it would cost a pass."""
-        return float("inf")
 
     def sweep(
         self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
