@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -29,33 +29,35 @@ class _OneThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._found: list[tuple[Any, int]] | None = None
+        self._libraries: list[Any] | None = None
+        self._restore: list[tuple[Callable[[int], None], int]] = []
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
-                self._pin()
             self._inside += 1
+            if self._inside == 1:
+                self._pin()
 
     def _pin(self) -> None:
-        if self._found is None:
-            libraries = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-            ours = [lib for lib in libraries if "/scipy" in lib.filepath.replace("\\", "/")]
-            self._found = [(lib, 0) for lib in ours or libraries]
-        self._found = [(lib, lib.get_num_threads()) for lib, _ in self._found]
-        for lib, threads in self._found:
+        if self._libraries is None:
+            found = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+            ours = [lib for lib in found if "/scipy" in lib.filepath.replace("\\", "/")]
+            self._libraries = ours or found
+        for lib in self._libraries:
+            threads = lib.get_num_threads()
             if threads != 1:
                 lib.set_num_threads(1)
+                self._restore.append((lib.set_num_threads, threads))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
             self._inside -= 1
-            if self._inside == 0:
-                for lib, threads in self._found or ():
-                    if threads != 1:
-                        lib.set_num_threads(threads)
+            if self._restore and not self._inside:
+                for restore, threads in self._restore:
+                    restore(threads)
+                self._restore.clear()
 
 
 one_thread = _OneThread()
@@ -71,11 +73,13 @@ class Ops(Protocol):
     def eye(self, n: int, scale: float) -> Any: ...
     def square(self, values: Any) -> Any: ...
     def rows(self, n: int, d: int) -> Any: ...
+    def scaled(self, x: Any, scale: float, out: Any) -> None: ...
     def dot(self, a: Any, b: Any) -> float: ...
     def add(self, a: Any, x: Any, scale: float) -> None: ...
     def symv(self, matrix: Any, x: Any) -> Any: ...
     def rank_one(self, matrix: Any, x: Any, scale: float) -> Any: ...
-    def rank_many(self, matrix: Any, rows: Any) -> Any: ...
+    def rank_many(self, matrix: Any, columns: Any, scale: float) -> Any: ...
+    def low_rank(self, columns: Any, x: Any, out: Any, scale: float) -> Any: ...
     def invert(self, matrix: Any) -> Any: ...
     def shifted(self, matrix: Any, scale: float) -> Any: ...
     def solver(self, matrix: Any) -> Callable[[Any], Any]: ...
@@ -86,16 +90,16 @@ class Ops(Protocol):
 class NumpyOps:
     """BLAS and LAPACK on Fortran-ordered arrays, in place, touching the lower triangle only.
 
-    Each level-2 call passes d^2/2 numbers once, which is the floor of the update.
+    A level-2 call passes d^2/2 numbers through the processor once; symv and syr are the floor of an update.
     """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = np.dtype(dtype)
         self.precise = float(np.finfo(self.dtype).eps)
         probe = np.zeros(1, self.dtype)
-        names = ("dot", "axpy", "symv", "syr", "syrk")
-        found = scipy.linalg.get_blas_funcs(names, (probe,))
-        self._dot, self._axpy, self._symv, self._syr, self._syrk = found
+        names = ("dot", "axpy", "gemv", "symv", "syr", "syrk")
+        found: Sequence[Callable[..., Any]] = scipy.linalg.get_blas_funcs(names, (probe,))
+        self._dot, self._axpy, self._gemv, self._symv, self._syr, self._syrk = found
         self._potrf, self._potri = scipy.linalg.get_lapack_funcs(("potrf", "potri"), (probe,))
 
     def vector(self, values: Any) -> Array:
@@ -113,6 +117,9 @@ class NumpyOps:
     def rows(self, n: int, d: int) -> Array:
         return np.zeros((n, d), self.dtype)
 
+    def scaled(self, x: Array, scale: float, out: Array) -> None:
+        np.multiply(x, scale, out=out)
+
     def dot(self, a: Array, b: Array) -> float:
         return float(self._dot(a, b))
 
@@ -127,9 +134,14 @@ class NumpyOps:
         updated: Array = self._syr(scale, x, lower=1, a=matrix, overwrite_a=1)
         return updated
 
-    def rank_many(self, matrix: Array, rows: Array) -> Array:
-        updated: Array = self._syrk(1.0, rows.T, beta=1.0, c=matrix, overwrite_c=1, lower=1)
+    def rank_many(self, matrix: Array, columns: Array, scale: float) -> Array:
+        updated: Array = self._syrk(scale, columns, beta=1.0, c=matrix, overwrite_c=1, lower=1)
         return updated
+
+    def low_rank(self, columns: Array, x: Array, out: Array, scale: float) -> Array:
+        weights = self._gemv(1.0, columns, x, trans=1)
+        moved: Array = self._gemv(scale, columns, weights, beta=1.0, y=out, overwrite_y=1)
+        return moved
 
     def invert(self, matrix: Array) -> Array:
         factor, failed = self._potrf(matrix, lower=1)
@@ -146,10 +158,16 @@ class NumpyOps:
 
     def solver(self, matrix: Array) -> Callable[[Array], Array]:
         factor = scipy.linalg.cho_factor(matrix, lower=True)
-        return lambda x: np.asarray(scipy.linalg.cho_solve(factor, x))
+
+        def solve(x: Array) -> Array:
+            solution: Array = scipy.linalg.cho_solve(factor, x)
+            return solution
+
+        return solve
 
     def copy(self, a: Array) -> Array:
-        return a.copy(order="F")
+        copied: Array = a.copy(order="F")
+        return copied
 
     def numpy(self, a: Array) -> Array:
         return a
@@ -186,6 +204,9 @@ class TorchOps:
     def rows(self, n: int, d: int) -> Any:
         return self._torch.zeros(n, d, dtype=self.dtype, device=self.device)
 
+    def scaled(self, x: Any, scale: float, out: Any) -> None:
+        self._torch.mul(x, scale, out=out)
+
     def dot(self, a: Any, b: Any) -> float:
         return float(self._torch.dot(a, b))
 
@@ -198,8 +219,11 @@ class TorchOps:
     def rank_one(self, matrix: Any, x: Any, scale: float) -> Any:
         return matrix.addr_(x, x, alpha=scale)
 
-    def rank_many(self, matrix: Any, rows: Any) -> Any:
-        return matrix.addmm_(rows.T, rows)
+    def rank_many(self, matrix: Any, columns: Any, scale: float) -> Any:
+        return matrix.addmm_(columns, columns.T, alpha=scale)
+
+    def low_rank(self, columns: Any, x: Any, out: Any, scale: float) -> Any:
+        return out.addmv_(columns, self._torch.mv(columns.T, x), alpha=scale)
 
     def invert(self, matrix: Any) -> Any:
         factor, failed = self._torch.linalg.cholesky_ex(matrix)

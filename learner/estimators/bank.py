@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from learner.errors import LearnerError
 from learner.estimators.contract import Array, Update, check_answer, check_answers, check_rows
 from learner.estimators.likelihood import Preference
 from learner.estimators.onepass import OnePass
 from learner.estimators.settings import Settings
-from learner.estimators.state import State, check_header, entry, header
+from learner.estimators.state import Saved, State, check_header, entry, header
 
 GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -182,7 +181,7 @@ class OnePassBank:
         return state
 
     @classmethod
-    def from_state(cls, state: Mapping[str, npt.NDArray[np.generic]], device: str = "cpu") -> Self:
+    def from_state(cls, state: Saved, device: str = "cpu") -> Self:
         """Bank that continues where `state` was taken."""
         dimension = check_header(state, "OnePassBank")
         bank = cls(dimension, (1.0,), ledger=False)
@@ -202,6 +201,6 @@ def replace_regularization(settings: Settings, regularization: float) -> Setting
     return Settings.from_array(values)
 
 
-def _part(state: Mapping[str, npt.NDArray[np.generic]], index: int) -> State:
+def _part(state: Saved, index: int) -> State:
     prefix = f"{index}."
     return {name[len(prefix) :]: np.asarray(a) for name, a in state.items() if name.startswith(prefix)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from learner.errors import LearnerError
-from learner.estimators.state import State
+from learner.estimators.state import Saved, State
 
 Array = npt.NDArray[np.floating]
 
@@ -64,7 +63,7 @@ class Estimator(Protocol):
     def radius(self, confidence: float = 0.95) -> float: ...
     def state(self) -> State: ...
     @classmethod
-    def from_state(cls, state: Mapping[str, npt.NDArray[np.generic]]) -> Self: ...
+    def from_state(cls, state: Saved) -> Self: ...
 
 
 def check_dimension(dimension: int) -> int:

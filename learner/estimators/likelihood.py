@@ -26,28 +26,26 @@ class Preference:
 
     Examples
     --------
-    >>> Preference().mean(0.0), Preference().curvature(0.0)
+    >>> Preference().moments(0.0)
     (0.5, 0.25)
-    >>> Preference(tie=2.0).curvature(0.0)
-    0.125
+    >>> Preference(tie=2.0).moments(0.0)
+    (0.5, 0.125)
     """
 
     tie: float = 0.0
 
-    def mean(self, margin: float) -> float:
-        """Expected score of the first response, P(first) + P(tie)/2, in [0, 1]; O(1)."""
-        half = math.exp(-0.5 * abs(margin))
-        small = half * half
-        top = 1.0 + 0.5 * self.tie * half
-        score = top / (1.0 + small + self.tie * half)
-        return score if margin >= 0 else 1.0 - score
+    def moments(self, margin: float) -> tuple[float, float]:
+        """Mean and variance of the score at a margin (sigma and sigma' for Bradley-Terry); O(1).
 
-    def curvature(self, margin: float) -> float:
-        """Second derivative of the loss in the margin (sigma' for Bradley-Terry), in [0, 1/4]; O(1)."""
+        The mean is P(first) + P(tie)/2, in [0, 1]; the loss has gradient ``mean - y`` in the margin and
+        the variance, in [0, 1/4], as its second derivative.
+        """
         half = math.exp(-0.5 * abs(margin))
-        small = half * half
-        total = 1.0 + small + self.tie * half
-        return (small + 0.25 * self.tie * half * (1.0 + small)) / (total * total)
+        small, tied = half * half, self.tie * half
+        total = 1.0 + small + tied
+        upper = (1.0 + 0.5 * tied) / total
+        variance = (small + 0.25 * tied * (1.0 + small)) / (total * total)
+        return (upper if margin >= 0 else 1.0 - upper), variance
 
     def loss(self, margin: float, y: float) -> float:
         """Negative log-likelihood ``ln Z(m) - (y - 1/2) m`` in nats, without the constant of a tie; O(1)."""
@@ -56,13 +54,13 @@ class Preference:
         return 0.5 * size + math.log1p(half * half + self.tie * half) - (y - 0.5) * margin
 
     def means(self, margins: Array) -> Array:
-        """`mean` of every margin; O(n)."""
+        """Expected score at every margin; O(n)."""
         half = np.exp(-0.5 * np.abs(margins))
-        score = (1.0 + 0.5 * self.tie * half) / (1.0 + half * half + self.tie * half)
-        return np.where(margins >= 0, score, 1.0 - score)
+        upper = (1.0 + 0.5 * self.tie * half) / (1.0 + half * half + self.tie * half)
+        return np.where(margins >= 0, upper, 1.0 - upper)
 
     def curvatures(self, margins: Array) -> Array:
-        """`curvature` of every margin; O(n)."""
+        """Curvature of the loss at every margin; O(n)."""
         half = np.exp(-0.5 * np.abs(margins))
         small = half * half
         total = 1.0 + small + self.tie * half

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import Self
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from learner.errors import LearnerError
 from learner.estimators.contract import check_confidence
+from learner.estimators.state import Saved
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class Settings:
         """Constants read back from a state."""
         if np.shape(values) != (len(fields(cls)),):
             raise LearnerError(f"state entry 'settings' has shape {np.shape(values)}, expected 7 numbers")
-        *numbers, guaranteed = (float(value) for value in values)
-        return cls(*numbers, guaranteed=bool(guaranteed))
+        eta, lam, bound, size, tie, multiplier, guaranteed = (float(value) for value in values)
+        return cls(eta, lam, bound, size, tie, multiplier, bool(guaranteed))
 
 
-def settings_of(state: Mapping[str, npt.NDArray[np.generic]]) -> Settings:
+def settings_of(state: Saved) -> Settings:
     """Settings stored in a state."""
     if "settings" not in state:
         raise LearnerError("state has no entry 'settings'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,10 @@ from learner.errors import LearnerError
 
 VERSION = 1
 State = dict[str, npt.NDArray[np.generic]]
+Saved = Mapping[str, npt.NDArray[np.generic]]
 
 
-def state_digest(state: Mapping[str, npt.NDArray[np.generic]]) -> str:
+def state_digest(state: Saved) -> str:
     """SHA-256 over names, dtypes, shapes and bytes, names sorted; equal digests mean bit-identical states.
 
     Parameters
@@ -52,7 +54,7 @@ def header(kind: str, dimension: int) -> State:
     }
 
 
-def check_header(state: Mapping[str, npt.NDArray[np.generic]], kind: str) -> int:
+def check_header(state: Saved, kind: str) -> int:
     """Dimension named in a state, after checking that the state is of this kind and version."""
     try:
         found = np.asarray(state["kind"], dtype=np.uint8).tobytes().decode()
@@ -66,9 +68,7 @@ def check_header(state: Mapping[str, npt.NDArray[np.generic]], kind: str) -> int
     return dimension
 
 
-def entry(
-    state: Mapping[str, npt.NDArray[np.generic]], name: str, shape: tuple[int, ...]
-) -> npt.NDArray[np.generic]:
+def entry(state: Saved, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """An array of a state, checked for presence, shape and finiteness."""
     if name not in state:
         raise LearnerError(f"state has no entry {name!r}")
