@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_ready
 
 logger = logging.getLogger(__name__)
 
@@ -22,3 +24,12 @@ def ring(task: str, *ids: int) -> None:
         app.send_task(f"learner.tasks.{task}", list(ids), retry=False)
     except Exception as error:
         logger.warning("the %s bell could not be rung (%s); the sweep will find the rows", task, error)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def start_heartbeat(sender: Any, **_: Any) -> None:
+    """Beat and sweep from the moment a worker can take tasks."""
+    from annotate.alive import keep_alive, worker_name
+
+    queues = ",".join(sorted(sender.app.amqp.queues.consume_from))
+    keep_alive(worker_name(sender.hostname), queues)

@@ -29,6 +29,14 @@ def embed(project_id: int) -> int:
     return embed_missing(project_id)
 
 
+@shared_task(name="learner.tasks.run_job")
+def run_job(job_id: int) -> bool:
+    """Run a job's row, if nobody runs it; whether this call did. Queue: jobs."""
+    from learner.tasks.jobs import run
+
+    return run(job_id)
+
+
 @shared_task(name="learner.tasks.sweep")
 def sweep() -> int:
     """Ring for every project that has work without a message: what makes a lost message cost nothing."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from annotate import serving
 from annotate.celery import ring
-from annotate.models import Judgment, Lease, Project
+from annotate.models import Job, Judgment, Lease, Project
+from learner.tasks.jobs import RUNNERS, SILENT_SECONDS
 
 
 def ring_for_rows() -> int:
@@ -21,8 +25,17 @@ def ring_for_rows() -> int:
         ring("embed", project_id)
     for project_id in sorted(to_absorb):
         ring("absorb", project_id)
+    for job_id in orphaned_jobs():
+        ring("run_job", job_id)
     release_leases()
     return len(to_absorb | to_embed)
+
+
+def orphaned_jobs() -> list[int]:
+    """Jobs that wait, or whose worker fell silent."""
+    silent = timezone.now() - timedelta(seconds=SILENT_SECONDS)
+    waits = Q(state=Job.State.WAITING) | Q(state=Job.State.RUNNING, heartbeat_at__lt=silent)
+    return list(Job.objects.filter(waits, kind__in=RUNNERS).values_list("pk", flat=True))
 
 
 def unembedded_projects() -> list[int]:
@@ -35,8 +48,6 @@ def unembedded_projects() -> list[int]:
 
 def release_leases() -> None:
     """Give every lease that ran out back, in projects that nobody asks at the moment too."""
-    from django.db import transaction
-
     now = timezone.now()
     expired = Lease.objects.filter(outcome=Lease.Outcome.OPEN, expires_at__lte=now)
     for project in Project.objects.filter(pk__in=expired.values("project")):

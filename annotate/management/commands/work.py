@@ -1,0 +1,33 @@
+"""A worker for all queues on this machine: what ``up`` starts beside the web server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from annotate.alive import end_with_parent
+from annotate.celery import app
+
+
+class Command(BaseCommand):
+    help = "Run a Celery worker for the learn, embed and jobs queues in one process."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--queues", default="learn,embed,jobs", help="Queues to take from.")
+        parser.add_argument("--concurrency", type=int, default=3, help="Threads.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        end_with_parent()
+        app.worker_main(
+            [
+                "worker",
+                "--pool=threads",
+                f"--concurrency={options['concurrency']}",
+                f"--queues={options['queues']}",
+                "--loglevel=WARNING",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )

@@ -1,0 +1,72 @@
+"""Filling a simulated project: synthetic annotators take leases and answer through the write path of people."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annotate import judging, serving
+from annotate.judging import Submission
+from annotate.models import Job, Judgment, Lease, Membership, Project, Role, User
+from learner.errors import LearnerError
+from learner.simulate import SimulatedAnnotator, crowd
+from learner.tasks.absorbing import absorb_waiting
+from learner.tasks.jobs import report
+
+ANNOTATORS = 6
+BETWEEN_LOOKS = 4
+SIDES = {"first": "left", "second": "right", "tie": "tie", "both_bad": "both_bad"}
+
+
+def simulate_judgments(job: Job) -> str:
+    """Answer until the project has as many judgments as asked for; continues where a killed run stopped."""
+    project = job.project
+    if project is None or not project.is_simulated:
+        raise LearnerError("Only a project marked as simulated takes synthetic judgments.")
+    job.total = int(job.arguments["judgments"])
+    rng = np.random.default_rng(int(job.arguments.get("seed", 0)))
+    people = list(zip(synthetic_users(project), crowd(ANNOTATORS, rng), strict=True))
+    done = Judgment.objects.filter(project=project, replaced_at=None).count()
+    while done < job.total:
+        if not answer_once(project, *people[done % len(people)], rng):
+            break
+        done += 1
+        if done % BETWEEN_LOOKS == 0:
+            absorb_waiting(project.pk)
+            if not report(job, done, f"{done:,} of {job.total:,} judgments."):
+                break
+    absorb_waiting(project.pk)
+    report(job, done)
+    return f"{done:,} judgments by {len(people)} synthetic annotators."
+
+
+def synthetic_users(project: Project) -> list[User]:
+    """Members who never sign in, made on first use."""
+    users = []
+    for i in range(1, ANNOTATORS + 1):
+        user, made = User.objects.get_or_create(username=f"synthetic-{i}", defaults={"is_synthetic": True})
+        if made:
+            user.set_unusable_password()
+            user.save()
+        Membership.objects.get_or_create(project=project, user=user, defaults={"role": Role.ANNOTATOR})
+        users.append(user)
+    return users
+
+
+def answer_once(
+    project: Project, user: User, annotator: SimulatedAnnotator, rng: np.random.Generator
+) -> bool:
+    """One lease, one answer; False when there is nothing to do."""
+    leases = serving.leases_for(project, user, 1)
+    if not leases:
+        return False
+    left, right = utility(leases[0], "left"), utility(leases[0], "right")
+    answer = annotator.answer(left, right, rng)
+    seconds = float(rng.lognormal(2.5, 0.5))
+    judging.record(user, leases[0].pk, Submission(SIDES[str(answer)], lead_time=seconds))
+    return True
+
+
+def utility(lease: Lease, side: str) -> float:
+    """The known worth of the response on that side."""
+    response = lease.left if side == "left" else lease.right
+    return float(getattr(response, "utility", None) or 0.0)
