@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.scores.pairs import PairSpace, by_matrix, by_updates
+from learner.scores.pairs import Form, PairSpace, by_matrix, by_updates
 from learner.selection import Scored
 from learner.selection.candidates import TIE, Doubles, Floats, Rows
 
 _LISTED = 4096  # pairs kept fresh
-_MOST_PENDING = 192  # judgments absorbed before a flush, whatever the bounds say
+_MOST_PENDING = 512  # judgments absorbed before a flush, whatever the bounds say
+_FEW_PENDING = 16  # up to here a flush costs little more than looking at the margins alone
 _PROBES = 48
 _SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed for everywhere
 _ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
@@ -82,7 +83,7 @@ class LazyArgmax:
                  scratch: tuple[Floats, Floats], longest: float) -> None:  # fmt: skip
         self.space, self.rule, self.radius = space, rule, radius
         self._open, self._q, self._bound, self._longest = may_pick, *scratch, longest
-        self._withdrawn, self._owns = _NONE, True
+        self._withdrawn, self._owns, self._shares_updates = _NONE, True, False
         self._short, self._highest, self._slack, self._drift = _empty(space.dimension), -np.inf, 0.0, 0.0
         self._answer: Best | None = None  # of the last call, until something changes
         self._history = (0.12, 0)  # drift and updates of the last interval: how far the next allowance reaches
@@ -93,13 +94,16 @@ class LazyArgmax:
         self.theta, self._covariance, self._answer = theta.copy(), covariance.copy(), None
         self._directions = np.zeros((_MOST_PENDING, self.space.dimension))
         self._falls = np.zeros(_MOST_PENDING)
-        self._pending = 0
+        self._pending, self._rebound_at = 0, 0
         self._rescore()
 
     def absorb(self, u: Doubles, c: float, theta: Doubles) -> None:
         """Note that P fell by c u u^T and theta moved. O(d)."""
         if self._pending == len(self._falls):
             self._flush()
+        if self._shares_updates:
+            self._directions, self._falls = self._directions.copy(), self._falls.copy()
+            self._shares_updates = False
         self._directions[self._pending], self._falls[self._pending] = u, c
         self._pending += 1
         self.theta, self._answer = theta, None
@@ -107,8 +111,7 @@ class LazyArgmax:
     def fork(self) -> LazyArgmax:
         """A copy to imagine on: it shares what is kept per pair until it has to change it. O(L + T d)."""
         other = copy.copy(self)
-        other._directions, other._falls = self._directions.copy(), self._falls.copy()
-        other._short, other._owns = self._short.fork(), False
+        other._short, other._owns, other._shares_updates = self._short.fork(), False, True
         return other
 
     def withdraw(self, ids: Rows) -> None:
@@ -139,7 +142,7 @@ class LazyArgmax:
         while True:
             self._freshen()
             if self._drifted():
-                self._flush()
+                self._follow()
                 continue
             upper, floor = self._standing()
             outsiders = self._outsiders(floor)
@@ -149,6 +152,8 @@ class LazyArgmax:
                 self._admit(outsiders)
             elif self._pending or self._allowance > 0:
                 self._flush(tight=not self._pending)
+            elif len(outsiders) <= 16 * _LISTED:
+                return self._settle(np.concatenate([outsiders, self._short.ids[upper >= floor]]))
             else:
                 return self._scan()
 
@@ -243,28 +248,45 @@ class LazyArgmax:
         tied = [number for score, number in leaders if score >= best - TIE * abs(best)]
         return self._settle(np.array(sorted(tied)[:1], np.int64))
 
+    def _follow(self) -> None:
+        """Renew the bounds where margins have drifted too far: a flush, or one look at the margins alone."""
+        if self._pending <= _FEW_PENDING:
+            self._flush()
+            return
+        self._history, self._rebound_at = (self._drift, self._pending - self._rebound_at), self._pending
+        self._resweep(None, self._reach())
+        self._bound[self._short.ids] = -np.inf
+        self._highest = float(self._bound.max(initial=-np.inf))
+
     def _flush(self, tight: bool = False) -> None:
-        """Apply all pending updates to all pairs and draw the short-list anew. O(sweep with T directions)."""
+        """Apply all pending updates to all pairs and draw the short-list anew. O(sweep with min(T, d) directions)."""
         self._own()
         u, c = self._updates()
-        self._history = (self._drift, self._pending)
-        if self._pending:
-            self._covariance = self._covariance - (u.T * c) @ u
-        self._resweep(u.astype(np.float32), c.astype(np.float32), 0.0 if tight else self._reach())
-        self._pending = 0
+        self._history = (self._drift, self._pending - self._rebound_at)
+        if self._pending >= self.space.dimension:
+            self._rescore()
+            return
+        form = by_updates(u.astype(np.float32), c.astype(np.float32)) if self._pending else None
+        self._fold()
+        self._resweep(form, 0.0 if tight else self._reach())
         self.flushes += 1
         self._draw()
         if self._error() * _SAFETY > self._slack:
             self._rescore()
 
+    def _fold(self) -> None:
+        u, c = self._updates()
+        if self._pending:
+            self._covariance = self._covariance - (u.T * c) @ u
+        self._pending, self._rebound_at = 0, 0
+
     def _reach(self) -> float:
         drift, updates = self._history
         return 1.5 * drift * float(np.sqrt(max(1.0, 32 / max(updates, 1)))) + 1e-6
 
-    def _resweep(self, u: Floats, c: Floats, allowance: float) -> None:
-        """q -= sum of c (z.u)^2, and bounds that hold while margins move less than the allowance."""
+    def _resweep(self, form: Form | None, allowance: float) -> None:
+        """q -= form, and bounds that hold while margins move less than the allowance."""
         self._allowance, self._theta_then = allowance, self.theta
-        form = by_updates(u, c) if len(u) else None
         reach = allowance + self._blur()
         for where, fall, margin in self.space.sweep(form, self.theta.astype(np.float32), np.float32):
             q = self._q[where]
@@ -276,9 +298,8 @@ class LazyArgmax:
     def _rescore(self) -> None:
         """Squared widths from P itself, float32 error measured anew, then bounds and short-list."""
         self._own()
-        if self._pending:
-            u, c = self._updates()
-            self._covariance, self._pending = self._covariance - (u.T * c) @ u, 0
+        self._fold()
+        self.flushes += 1
         for where, q, _ in self.space.sweep(by_matrix(self._covariance.astype(np.float32)), None, np.float32):
             self._q[where] = q
         self._slack = 0.0
@@ -291,7 +312,7 @@ class LazyArgmax:
             self._rebound()
 
     def _rebound(self) -> None:
-        self._resweep(np.zeros((0, self.space.dimension), np.float32), np.zeros(0, np.float32), self._reach())
+        self._resweep(None, self._reach())
         self._draw()
 
     def _error(self) -> float:
