@@ -80,6 +80,7 @@ def locked(comparisons: QuerySet[Comparison]) -> QuerySet[Comparison]:
     return comparisons
 
 
+@transaction.atomic(savepoint=False)
 def release_expired(project: Project, now: datetime, limit: int = 100) -> int:
     """Give leases that ran out back to the others. Their annotator may still answer while nobody else took the pair."""
     leases = Lease.objects.filter(project=project, outcome=Lease.Outcome.OPEN, expires_at__lte=now).order_by(

@@ -3,15 +3,17 @@
 With TOUCHSTONE_TEST_DATABASE_URL set the suite runs on that database (PostgreSQL), else on SQLite.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 os.environ["TOUCHSTONE_DATA"] = tempfile.mkdtemp(prefix="touchstone-test-")
+atexit.register(shutil.rmtree, os.environ["TOUCHSTONE_DATA"], ignore_errors=True)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("DATABASE_URL", "PRODUCTION", "DEBUG", "SECRET_KEY", "ALLOW_SIGNUP", "REDIS_URL"):
     os.environ.pop(name, None)
-# A test database in a file, not in memory: threads and processes of one test share it, as in real life.
 os.environ["DATABASE_URL"] = os.environ.get(
     "TOUCHSTONE_TEST_DATABASE_URL", f"sqlite:///{Path(os.environ['TOUCHSTONE_DATA']) / 'tests.sqlite3'}"
 )

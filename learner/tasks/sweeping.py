@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -51,5 +50,4 @@ def release_leases() -> None:
     now = timezone.now()
     expired = Lease.objects.filter(outcome=Lease.Outcome.OPEN, expires_at__lte=now)
     for project in Project.objects.filter(pk__in=expired.values("project")):
-        with transaction.atomic():
-            serving.release_expired(project, now, limit=1000)
+        serving.release_expired(project, now, limit=1000)
