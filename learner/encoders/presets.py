@@ -28,7 +28,7 @@ def minilm(**options: Any) -> HuggingFaceEncoder:
     found = file_sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:
         raise LearnerError(f"the weights in {folder} have sha256 {found}, expected {MINILM_SHA256}")
-    fixed = {"name": "all-MiniLM-L6-v2", "max_length": 256, "dtype": "float32", "local_files_only": True}
+    fixed = {"name": "all-MiniLM-L6-v2", "max_length": 256, "local_files_only": True}
     return HuggingFaceEncoder(folder, **{**fixed, **options})
 
 
