@@ -1,0 +1,80 @@
+"""What kind of file this is, from its first bytes; the name decides only where the bytes do not."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotate.errors import TouchstoneError
+from annotate.importing.lines import unpacked
+
+HEAD = 1 << 18
+UNREADABLE = {
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed with zstandard; pack it with gzip instead",
+    b"\xfd7zXZ": "packed with xz; pack it with gzip instead",
+    b"BZh": "packed with bzip2; pack it with gzip instead",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to read a file: its format, and whether gzip is around it."""
+
+    format: str  # jsonl, json, csv, parquet
+    packed: bool = False
+    delimiter: str = ","
+
+
+def sniff(path: Path) -> Kind:
+    """Recognise a file, or say in a sentence what it is instead."""
+    try:
+        with path.open("rb") as file:
+            packed = file.peek(2)[:2] == b"\x1f\x8b"
+            head = unpacked(file, packed).read(HEAD)
+    except (OSError, EOFError) as error:
+        raise TouchstoneError(f"{path.name} cannot be read: {error}.", code="file") from None
+    if not head.strip():
+        raise TouchstoneError(f"{path.name} is empty.", code="file")
+    for magic, what in UNREADABLE.items():
+        if head.startswith(magic):
+            raise TouchstoneError(f"{path.name} is {what}.", code="file")
+    if head.startswith(b"PAR1"):
+        if packed:
+            raise TouchstoneError(f"{path.name} is Parquet inside gzip; unpack it first.", code="file")
+        return Kind("parquet")
+    return text_kind(path, packed, head.removeprefix(b"\xef\xbb\xbf"))
+
+
+def text_kind(path: Path, packed: bool, head: bytes) -> Kind:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix in (".csv", ".tsv"):
+        return Kind("csv", packed, delimiter_of(head))
+    if re.match(rb"\s*\[\s*(\{|$)", head):
+        return Kind("json", packed)
+    if suffix in (".jsonl", ".ndjson"):
+        return Kind("jsonl", packed)
+    if head.lstrip()[:1] in (b"{", b"["):
+        return Kind("jsonl" if first_line_is_a_value(head) else "json", packed)
+    return Kind("csv", packed, delimiter_of(head))
+
+
+def first_line_is_a_value(head: bytes) -> bool:
+    line, newline, _ = head.lstrip().partition(b"\n")
+    if not newline:
+        return True
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def delimiter_of(head: bytes) -> str:
+    header = head.partition(b"\n")[0].decode("utf-8", "replace")
+    return max(",;\t", key=header.count)
