@@ -97,19 +97,16 @@ def compare_arms(
     """Add gap, verdict and labels saved to the active arm's rows, where both arms have learned from as many."""
     counts = {role: state.reader.curves[role].counts for role in ("active", "control")}
     both = [n for n in counts["active"] if n in counts["control"]]
-    losses = {
-        role: efficiency.log_losses(predictions[role], np.broadcast_to(y, predictions[role].shape))
-        for role in counts
-    }
+    if not both:
+        return
+    losses = {role: np.array([efficiency.log_losses(p, y) for p in predictions[role]]) for role in counts}
     active = {row.judgments: row for row in rows if row.estimator.role == "active"}
     for number, n in enumerate(both, start=1):
         pair = [losses[role][counts[role].index(n)] for role in ("control", "active")]
         verdict = efficiency.verdict(pair[0], pair[1], prompts, checkpoint=number)
         gap = efficiency.paired_bootstrap(pair[0], pair[1], prompts, rng=np.random.default_rng(0), draws=400)
         active[n].metrics |= {"gap": limits(gap), "verdict": verdict.name, "sentence": verdict.sentence}
-    if both:
-        saved = labels_saved(counts, losses, prompts, both[-1])
-        active[both[-1]].metrics["labels_saved"] = saved
+    active[both[-1]].metrics["labels_saved"] = labels_saved(counts, losses, prompts, both[-1])
 
 
 def labels_saved(
