@@ -152,7 +152,7 @@ class NumpyOps:
         return result
 
     def shifted(self, matrix: Array, scale: float) -> Array:
-        shifted = matrix * self.dtype.type(scale)
+        shifted: Array = matrix * self.dtype.type(scale)
         shifted[np.diag_indices(len(matrix))] += self.dtype.type(1)
         return shifted
 

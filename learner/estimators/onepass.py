@@ -22,7 +22,7 @@ from learner.estimators.contract import (
 )
 from learner.estimators.likelihood import Preference
 from learner.estimators.projection import project
-from learner.estimators.settings import Settings, settings_of
+from learner.estimators.settings import Settings
 from learner.estimators.state import Saved, State, check_header, entry, header
 
 log = logging.getLogger(__name__)
@@ -201,16 +201,19 @@ class OnePass:
         return Update(ops.numpy(u), c, self._judgments, folded and self._refresh())
 
     def _step(self, z: Any, u: Any, q: float, margin: float, y: float) -> float:
-        """Steps 2 and 3: move theta along u, project if it left the ball; the margin at the new point."""
-        ops, eta = self._ops, self.settings.step_size
+        """Steps 2 and 3 of Algorithm 1; the margin at the new theta."""
+        eta = self.settings.step_size
         mean, curvature = self._preference.moments(margin)
-        damping = 1.0 + eta * curvature * q
-        step = -eta * (mean - y) / damping
+        step = -eta * (mean - y) / (1.0 + eta * curvature * q)
+        return self._move(z, u, q, margin, step, eta * curvature)
+
+    def _move(self, z: Any, u: Any, q: float, margin: float, step: float, curvature: float) -> float:
+        """Go `step` along u, then project in the norm of ``H + curvature z z^T`` if theta left the ball."""
+        ops, bound = self._ops, self.settings.norm_bound
         ops.add(self._theta, u, step)
-        bound = self.settings.norm_bound
         if math.isinf(bound) or ops.dot(self._theta, self._theta) <= bound * bound:
             return margin + step * q
-        local = ops.rank_one(self._covariance.lower(), u, -eta * curvature / damping)
+        local = ops.rank_one(self._covariance.lower(), u, -curvature / (1.0 + curvature * q))
         self._theta = project(ops, local, self._theta, bound)
         return ops.dot(z, self._theta)
 
@@ -269,7 +272,7 @@ class OnePass:
 
     def state(self) -> State:
         """Everything, as named arrays (copies); `from_state` resumes to the same bits. O(d^2)."""
-        state = header("OnePass", self._dimension) | {
+        state = header(type(self).__name__, self._dimension) | {
             "settings": self.settings.array(),
             "theta": self.theta,
             "theta_sum": np.array(self._ops.numpy(self._theta_sum)),
@@ -282,10 +285,11 @@ class OnePass:
     @classmethod
     def from_state(cls, state: Saved, device: str = "cpu") -> Self:
         """Estimator that continues where `state` was taken; O(d^2). A foreign state is a `LearnerError`."""
-        d = check_header(state, "OnePass")
+        d = check_header(state, cls.__name__)
         theta = entry(state, "theta", (d,))
         steps = [int(count) for count in entry(state, "steps", (4,))]
-        model = cls(d, settings_of(state), dtype=str(theta.dtype), device=device, ledger=False)
+        settings = Settings.from_array(entry(state, "settings", (7,), finite=False))
+        model = cls(d, settings, dtype=str(theta.dtype), device=device, ledger=False)
         ops = model._ops
         model._theta = ops.vector(theta.copy())
         model._theta_sum = ops.vector(entry(state, "theta_sum", (d,)).copy())

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from learner.errors import LearnerError
 from learner.estimators.contract import check_confidence
-from learner.estimators.state import Saved
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,3 @@ class Settings:
             raise LearnerError(f"state entry 'settings' has shape {np.shape(values)}, expected 7 numbers")
         eta, lam, bound, size, tie, multiplier, guaranteed = (float(value) for value in values)
         return cls(eta, lam, bound, size, tie, multiplier, bool(guaranteed))
-
-
-def settings_of(state: Saved) -> Settings:
-    """Settings stored in a state."""
-    if "settings" not in state:
-        raise LearnerError("state has no entry 'settings'")
-    return Settings.from_array(state["settings"])

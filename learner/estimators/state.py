@@ -1,8 +1,7 @@
-"""State of an estimator as named arrays: what is saved, compared by digest and restored."""
+"""State of an estimator as named arrays: what is saved, compared by digest (`learner.store`) and restored."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,39 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from learner.errors import LearnerError
+from learner.store import state_digest as state_digest
 
 VERSION = 1
 State = dict[str, npt.NDArray[np.generic]]
 Saved = Mapping[str, npt.NDArray[np.generic]]
-
-
-def state_digest(state: Saved) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes, names sorted; equal digests mean bit-identical states.
-
-    Parameters
-    ----------
-    state : mapping of str to array
-        What `Estimator.state` returns; byte order and memory layout do not count, values do.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits. Cost O(bytes).
-
-    Examples
-    --------
-    >>> state_digest({"a": np.zeros(2)}) == state_digest({"a": np.zeros(2, order="F")})
-    True
-    >>> state_digest({"a": np.zeros(2)}) == state_digest({"a": -np.zeros(2)})
-    False
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        array = np.ascontiguousarray(state[name]).reshape(np.shape(state[name]))
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def header(kind: str, dimension: int) -> State:
@@ -68,13 +39,13 @@ def check_header(state: Saved, kind: str) -> int:
     return dimension
 
 
-def entry(state: Saved, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def entry(state: Saved, name: str, shape: tuple[int, ...], *, finite: bool = True) -> npt.NDArray[Any]:
     """An array of a state, checked for presence, shape and finiteness."""
     if name not in state:
         raise LearnerError(f"state has no entry {name!r}")
     array = np.asarray(state[name])
     if array.shape != shape:
         raise LearnerError(f"state entry {name!r} has shape {array.shape}, expected {shape}")
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+    if finite and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise LearnerError(f"state entry {name!r} is not finite")
     return array
