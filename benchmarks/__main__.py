@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "krippendorff")
-NOT_RUN = {"__init__", "__main__", "pools", "collecting", "plots"}
 
 
 def names() -> list[str]:
     """Benchmarks that can be run."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_RUN)
+    modules = sorted(Path(__file__).parent.glob("[!_]*.py"))
+    return [path.stem for path in modules if "\ndef add_arguments(" in path.read_text(encoding="utf-8")]
 
 
 def machine() -> dict[str, str]:
@@ -93,11 +93,18 @@ def main(argv: list[str]) -> int:
     result = module.run(args)
     print(f"benchmark {name}: {' '.join(argv[1:])}")
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"seeds {getattr(args, 'seeds', getattr(args, 'seed', 'fixed'))}; {time.perf_counter() - started:.0f} s\n")
+    print(
+        f"seeds {getattr(args, 'seeds', getattr(args, 'seed', 'fixed'))}; {time.perf_counter() - started:.0f} s\n"
+    )
     print(table(result["rows"]))
     print("\n" + "\n".join(f"{key} = {_cell(value)}" for key, value in sorted(result["figures"].items())))
     if args.json:
-        report = {"benchmark": name, "figures": result["figures"], "rows": result["rows"], "machine": machine()}
+        report = {
+            "benchmark": name,
+            "figures": result["figures"],
+            "rows": result["rows"],
+            "machine": machine(),
+        }
         args.json.write_text(json.dumps(_finite(report), indent=1) + "\n")
     return 0
 
