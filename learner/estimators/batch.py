@@ -57,7 +57,7 @@ class BatchMLE:
         self._preference = Preference(tie)
         self.warm = warm
         self._parts: list[tuple[Array, Array]] = []
-        self._theta = np.zeros(self._dimension)
+        self._theta: Array = np.zeros(self._dimension)
         self._factor: Array | None = None
         self.newton_steps = 0
 
@@ -98,9 +98,7 @@ class BatchMLE:
     def fit(self) -> None:
         """Newton to a gradient of 1e-9 a judgment; O(n d^2 + d^3) a step. Reading a result calls it."""
         rows, labels = self.data()
-        theta: Array = self._theta.copy()
-        if not self.warm:
-            theta = np.zeros_like(theta)
+        theta = self._start()
         enough = 1e-9 * (1.0 + len(labels))
         for step in range(MAX_STEPS):
             self.newton_steps = step
@@ -111,8 +109,11 @@ class BatchMLE:
             if float(np.abs(gradient).max()) <= enough:
                 self._theta = theta
                 return
-            theta = np.asarray(self._descend(rows, labels, theta, gradient))
+            theta = self._descend(rows, labels, theta, gradient)
         raise LearnerError(f"maximum likelihood did not converge in {MAX_STEPS} Newton steps")
+
+    def _start(self) -> Array:
+        return self._theta if self.warm else np.zeros(self._dimension)
 
     def _hessian_factor(self, rows: Array, margins: Array) -> Array:
         scaled = rows * np.sqrt(self._preference.curvatures(margins))[:, None]
