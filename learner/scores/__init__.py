@@ -53,7 +53,7 @@ class PairScores:
 
     Notes
     -----
-    Cost: ``reset`` O(M d^2 + N d) for N pairs; ``absorb`` O(d); ``pick`` O(4096 d), and every few dozen judgments
+    Cost: ``reset`` O(M d^2 + N d) for N pairs; ``absorb`` O(d); ``pick`` O(2048 d), and every few dozen judgments
     one flush of O(M d T + N T) for the T judgments since the last.
 
     Examples
@@ -175,7 +175,7 @@ class PairScores:
         self._state = State(vector, matrix, state.radius)
 
     def exclude(self, first: int, second: int) -> None:
-        """Never pick this pair of response rows again, and count it towards its prompt's cap. O(4096).
+        """Never pick this pair of response rows again, and count it towards its prompt's cap. O(2048).
 
         Raises
         ------
@@ -187,9 +187,8 @@ class PairScores:
         if pair in self._excluded or number < 0:
             return
         self._excluded[pair] = None
-        counted = bool(self._open[number])
         self._close(np.array([number]))
-        if counted and isinstance(self._space, WithinPromptPairs):
+        if isinstance(self._space, WithinPromptPairs):
             prompt = self._space.prompt_of(first)
             self._asked[prompt] = self._asked.get(prompt, 0) + 1
             if self._asked[prompt] >= (self._options["per_prompt_cap"] or np.inf):
@@ -269,7 +268,7 @@ class PairScores:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held beyond the responses' own matrix, the short-list (4096 differences) not counted."""
+        """Bytes held beyond the responses' own matrix, the short-list (2048 to 4096 differences) not counted."""
         kept = (self._q.nbytes + self._bound.nbytes) if self._argmax is not None else 0
         return kept + self._open.nbytes + self._space.nbytes
 
@@ -289,7 +288,7 @@ class PairScores:
             fork = self._argmax.fork()
         return Draft(
             self._space, self._open, self._rule, fork, state,
-            lambda prompt: self._asked.get(prompt, 0), self._options["per_prompt_cap"],
+            self._asked, self._excluded, self._options["per_prompt_cap"],
         )  # fmt: skip
 
     def _close(self, ids: NDArray[np.int64]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,10 +21,10 @@ class Draft:
 
     def __init__(
         self, space: PairSpace, may_pick: Bools, rule: Rule, argmax: LazyArgmax | None, state: State,
-        asked: Callable[[int], int], per_prompt_cap: int | None,
+        asked: Mapping[int, int], excluded: Container[tuple[int, int]], per_prompt_cap: int | None,
     ) -> None:  # fmt: skip
         self._space, self._open, self._rule, self._argmax, self._state = space, may_pick, rule, argmax, state
-        self._asked, self._cap = asked, per_prompt_cap
+        self._asked, self._excluded, self._cap = asked, excluded, per_prompt_cap
         self._hidden: set[int] = set()
         self._counts: dict[int, int] = {}
 
@@ -39,9 +39,8 @@ class Draft:
         """Imagine this pair answered: hide it, count it for its prompt, let P fall by its rank-one term."""
         number = self._space.find(first, second)
         if number >= 0:
-            counted = bool(self._open[number])
             self.hide([number])
-            if counted and self._cap is not None:
+            if (first, second) not in self._excluded:
                 self._count(first)
         self._imagine(self._difference(first, second))
 
@@ -128,7 +127,7 @@ class Draft:
         if not isinstance(space, WithinPromptPairs) or self._cap is None:
             return
         prompt = space.prompt_of(row)
-        self._counts[prompt] = self._counts.get(prompt, self._asked(prompt)) + 1
+        self._counts[prompt] = self._counts.get(prompt, self._asked.get(prompt, 0)) + 1
         if self._counts[prompt] >= self._cap:
             self.hide(space.span(prompt).tolist())
 

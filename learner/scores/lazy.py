@@ -20,9 +20,10 @@ from learner.scores.pairs import Form, PairSpace, by_matrix, by_updates
 from learner.selection import Scored
 from learner.selection.candidates import TIE, Doubles, Floats, Rows
 
-_LISTED = 4096  # pairs kept fresh
+_LISTED = 2048  # pairs kept fresh
 _MOST_PENDING = 512  # judgments absorbed before a flush, whatever the bounds say
 _FEW_PENDING = 16  # up to here a flush costs little more than looking at the margins alone
+_LAZY = 0.1  # outsiders looked at one by one before a flush is cheaper, as a share of the rows that a sweep reads
 _PROBES = 48
 _SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed for everywhere
 _ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
@@ -56,6 +57,11 @@ class ShortList:
         self.ids, self.q = np.concatenate([self.ids, ids]), np.concatenate([self.q, q])
         self.alive = np.concatenate([self.alive, np.ones(len(ids), bool)])
 
+    def keep(self, places: Rows) -> None:
+        """Drop all others."""
+        self.ids, self.z, self.q = self.ids[places], self.z[places], self.q[places]
+        self.alive, self._room = self.alive[places], self.z
+
     def along(self, directions: Floats) -> Floats:
         """z.u for each of a few directions (T, d), as (T, L): one by one, which is faster than a thin product."""
         if len(directions) > 6:
@@ -85,6 +91,7 @@ class LazyArgmax:
         self._open, self._q, self._bound, self._longest = may_pick, *scratch, longest
         self._withdrawn, self._owns, self._shares_updates = _NONE, True, False
         self._short, self._highest, self._slack, self._drift = _empty(space.dimension), -np.inf, 0.0, 0.0
+        self._fetched = 0  # outsiders looked at since the last flush
         self._answer: Best | None = None  # of the last call, until something changes
         self._history = (0.12, 0)  # drift and updates of the last interval: how far the next allowance reaches
         self.flushes = 0
@@ -139,6 +146,7 @@ class LazyArgmax:
         return self._answer
 
     def _search(self) -> Best | None:
+        renewed = False
         while True:
             self._freshen()
             if self._drifted():
@@ -148,10 +156,15 @@ class LazyArgmax:
             outsiders = self._outsiders(floor)
             if not len(outsiders):
                 return self._settle(self._short.ids[upper >= floor])
-            if len(self._short.ids) + len(outsiders) <= 2 * _LISTED:
-                self._admit(outsiders)
+            affordable = self._fetched + len(outsiders) <= max(_LISTED, _LAZY * len(self.space.features))
+            if affordable and len(outsiders) <= _LISTED // 2:
+                self._admit(outsiders, upper)
+            elif affordable and not renewed:
+                self._renew(outsiders)
+                renewed = True
             elif self._pending or self._allowance > 0:
                 self._flush(tight=not self._pending)
+                renewed = False
             elif len(outsiders) <= 16 * _LISTED:
                 return self._settle(np.concatenate([outsiders, self._short.ids[upper >= floor]]))
             else:
@@ -201,12 +214,40 @@ class LazyArgmax:
         ids = np.flatnonzero(self._bound >= np.float32(floor))
         return ids[~np.isin(ids, self._withdrawn)] if len(self._withdrawn) else ids
 
-    def _admit(self, ids: Rows) -> None:
-        z = self.space.differences(ids).astype(np.float32, copy=False)
-        u, c = self._updates()
-        q = self._q[ids] - (z @ u.T.astype(np.float32)) ** 2 @ c.astype(np.float32)
+    def _admit(self, ids: Rows, upper: Floats) -> None:
+        """Put outsiders on the short-list; when it has doubled, its lower half leaves with bounds as of now."""
+        if len(self._short.ids) + len(ids) > 2 * _LISTED and self._owns:
+            order = np.argpartition(-upper, _LISTED)
+            kept, left = order[:_LISTED], order[_LISTED:]
+            left = left[self._short.alive[left]]
+            bound = self._bounded(self._short.q[left], self._margin[left])
+            self._bound[self._short.ids[left]] = bound
+            self._highest = max(self._highest, float(bound.max(initial=-np.inf)))
+            self._short.keep(kept)
+        z, q = self._current(ids)
         self._short.join(ids, z, q)
         self._hide(ids)
+
+    def _renew(self, ids: Rows) -> None:
+        """Give these outsiders bounds as of now, without touching the others. O(n d T)."""
+        self._own()
+        for begin in range(0, len(ids), _LISTED):
+            part = ids[begin : begin + _LISTED]
+            z, q = self._current(part)
+            self._bound[part] = self._bounded(q, z @ self.theta.astype(np.float32))
+        self._highest = float(self._bound.max(initial=-np.inf))
+
+    def _current(self, ids: Rows) -> tuple[Floats, Floats]:
+        self._fetched += len(ids)
+        z = self.space.differences(ids).astype(np.float32, copy=False)
+        u, c = self._updates()
+        return z, self._q[ids] - c.astype(np.float32) @ (u.astype(np.float32) @ z.T) ** 2
+
+    def _bounded(self, q: Floats, margin: Floats) -> Floats:
+        """Bounds of pairs seen now that hold until the drift since the last sweep exceeds the allowance."""
+        reach = self._allowance + self._drift + self._blur()
+        bound = self.rule.bound(np.maximum(q, 0) + np.float32(self._slack), margin, reach, self.radius)
+        return np.asarray(bound + _ROUNDING * np.abs(bound))
 
     def _hide(self, ids: Rows) -> None:
         if self._owns:
@@ -286,7 +327,7 @@ class LazyArgmax:
 
     def _resweep(self, form: Form | None, allowance: float) -> None:
         """q -= form, and bounds that hold while margins move less than the allowance."""
-        self._allowance, self._theta_then = allowance, self.theta
+        self._allowance, self._theta_then, self._drift = allowance, self.theta, 0.0
         reach = allowance + self._blur()
         for where, fall, margin in self.space.sweep(form, self.theta.astype(np.float32), np.float32):
             q = self._q[where]
@@ -337,7 +378,7 @@ class LazyArgmax:
         z = self.space.differences(ids).astype(np.float32, copy=False)
         self._short = ShortList(ids, z, self._q[ids])
         self._bound[ids] = -np.inf
-        self._highest = float(self._bound.max(initial=-np.inf))
+        self._highest, self._fetched = float(self._bound.max(initial=-np.inf)), 0
 
     def _own(self) -> None:
         if not self._owns:

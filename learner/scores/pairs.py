@@ -32,14 +32,15 @@ def by_matrix(matrix: Floats) -> Form:
 
 
 def by_updates(directions: Floats, falls: Floats) -> Form:
-    """Form sum_t c_t (z.u_t)^2 for T rank-one terms: blocks become (V c, V), V = X U^T centred."""
+    """Form sum_t c_t (z.u_t)^2 for T rank-one terms: blocks become (V, V), V = X (sqrt(c) U)^T centred."""
+    scaled = directions * np.sqrt(falls)[:, None]
 
     def form(block: Floats) -> tuple[Floats, Floats]:
-        flat = block.reshape(-1, block.shape[2]) @ directions.T
+        flat = block.reshape(-1, block.shape[2]) @ scaled.T
         along = flat.reshape(*block.shape[:2], -1)
         if block.shape[1] > 1:
             along -= along.mean(axis=1, keepdims=True)
-        return along * falls, along
+        return along, along
 
     return form
 

@@ -140,7 +140,7 @@ def bald(q: Floats, m: Floats, radius: float) -> Floats:
 
     H(E sigma(f)) - E H(sigma(f)), both under the same nodes: never negative, and right for small q. O(32) a pair.
     """
-    scale, centre = np.sqrt(np.clip(q, 0, _QUADRATURE_LIMIT)).astype(np.float64), np.asarray(m, np.float64)
+    scale, centre = np.sqrt(np.clip(q, 0, _QUADRATURE_LIMIT)).astype(np.float64), -np.abs(m).astype(np.float64)
     mean, expected = np.zeros_like(centre), np.zeros_like(centre)
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
         f = centre + node * scale
