@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 
 from annotate.errors import TouchstoneError
 from annotate.models import Project, Role, User
@@ -85,10 +84,3 @@ class SayTouchstoneErrors:
         if request.headers.get("HX-Request") or "application/json" in request.headers.get("Accept", ""):
             return HttpResponse(str(error), status=status, content_type="text/plain; charset=utf-8")
         return render(request, "error.html", {"message": str(error), "status": status}, status=status)
-
-
-def back(request: HttpRequest, url: str, message: str = "", **kwargs: Any) -> HttpResponseBase:
-    """Redirect to a page of ours, with a message to show there."""
-    if message:
-        messages.success(request, message)
-    return redirect(url, **kwargs)

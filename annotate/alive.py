@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from datetime import datetime
 
 from django.db import close_old_connections, connections
 from django.utils import timezone
@@ -35,7 +36,7 @@ def _beat_forever(worker: str, queues: str) -> None:
         time.sleep(SECONDS)
 
 
-def beat(worker: str, queues: str, started: object) -> None:
+def beat(worker: str, queues: str, started: datetime) -> None:
     """One heartbeat row, and bells for all rows that wait."""
     from annotate.models import Heartbeat
     from learner.tasks.sweeping import ring_for_rows

@@ -26,7 +26,7 @@ def ring(task: str, *ids: int) -> None:
         logger.warning("the %s bell could not be rung (%s); the sweep will find the rows", task, error)
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
+@worker_ready.connect
 def start_heartbeat(sender: Any, **_: Any) -> None:
     """Beat and sweep from the moment a worker can take tasks."""
     from annotate.alive import keep_alive, worker_name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from gunicorn.app.base import BaseApplication
 
 from annotate.alive import end_with_parent
-from annotate.wsgi import application
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -23,6 +23,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(key, value)
 
     def load(self) -> Any:
+        from annotate.wsgi import application
+
         return application
 
 
@@ -36,6 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         end_with_parent()
+        warnings.filterwarnings("ignore", message="No directory at")  # no collectstatic outside production
         config = {name: options[name] for name in ("bind", "workers", "threads")}
         Server(
             config | {"worker_class": "gthread", "loglevel": "warning", "timeout": 120, "graceful_timeout": 5}
