@@ -1,0 +1,161 @@
+"""The annotator's screen: a pair, the next one preloaded, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST, require_safe
+
+from annotate import judging, serving
+from annotate.access import project_view
+from annotate.errors import TouchstoneError
+from annotate.models import Judgment, Lease, Project, Role, User
+
+SKIP_REASONS = [
+    ("undecided", gettext_lazy("I cannot decide")),
+    ("expertise", gettext_lazy("I do not know enough about it")),
+    ("unclear", gettext_lazy("The prompt is unclear")),
+    ("language", gettext_lazy("Not my language")),
+    ("broken", gettext_lazy("Broken or empty text")),
+    ("harmful", gettext_lazy("Harmful content")),
+]
+
+
+@require_safe
+@project_view(Role.ANNOTATOR)
+def compare(request: HttpRequest, project: Project) -> HttpResponseBase:
+    return show(request, project)
+
+
+@require_POST
+@project_view(Role.ANNOTATOR)
+def judge(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponseBase:
+    with told_on_the_page(request):
+        check_lease(request, project, lease_id)
+        judgment = judging.record(person(request), lease_id, submission(request.POST))
+        if stands_from_before(judgment, request.POST):
+            messages.info(request, _("You had answered this pair already; that answer stands."))
+    return show(request, project)
+
+
+@require_POST
+@project_view(Role.ANNOTATOR)
+def skip(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponseBase:
+    with told_on_the_page(request):
+        check_lease(request, project, lease_id)
+        judging.skip(person(request), lease_id, request.POST.get("reason", ""), request.POST.get("note", ""))
+    return show(request, project)
+
+
+@require_POST
+@project_view(Role.ANNOTATOR)
+def undo(request: HttpRequest, project: Project) -> HttpResponseBase:
+    returned = None
+    with told_on_the_page(request):
+        returned = judging.undo(person(request), project)
+    return show(request, project, returned)
+
+
+@require_POST
+@project_view(Role.ANNOTATOR)
+def renew(request: HttpRequest, project: Project) -> HttpResponseBase:
+    return JsonResponse({"leases": serving.renew(project, person(request))})
+
+
+def person(request: HttpRequest) -> User:
+    return cast(User, request.user)
+
+
+@contextmanager
+def told_on_the_page(request: HttpRequest) -> Iterator[None]:
+    """Without scripts, an error becomes a message above the next pair; a script gets the bare sentence."""
+    try:
+        yield
+    except TouchstoneError as error:
+        if is_script(request):
+            raise
+        messages.warning(request, str(error))
+
+
+def is_script(request: HttpRequest) -> bool:
+    return bool(request.headers.get("HX-Request"))
+
+
+def show(request: HttpRequest, project: Project, returned: Lease | None = None) -> HttpResponseBase:
+    """The pairs that the browser does not hold yet for a script, the page for a person."""
+    if request.method == "POST" and not is_script(request):
+        return redirect("compare", project.slug)
+    template = "compare/fragment.html" if is_script(request) else "compare/page.html"
+    response = render(request, template, screen(request, project) | {"returned": returned})
+    response["Cache-Control"] = "no-store"  # The back button asks again, and so never shows an answered pair.
+    response["Vary"] = "HX-Request, Cookie"
+    return response
+
+
+def screen(request: HttpRequest, project: Project) -> dict[str, Any]:
+    leases = [] if project.archived_at else serving.leases_for(project, person(request), 2)
+    held = request.POST.get("held", request.GET.get("held", "")).split(",")
+    return {
+        "project": project,
+        "pairs": [lease for lease in leases if str(lease.pk) not in held],
+        "nothing": None if leases else why_nothing(project),
+        "skip_reasons": SKIP_REASONS,
+        **own_progress(project, person(request), timezone.now()),
+    }
+
+
+def own_progress(project: Project, annotator: User, now: datetime) -> dict[str, int]:
+    today = Q(created_at__gte=timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0))
+    mine = Judgment.objects.filter(project=project, annotator=annotator, replaced_at=None)
+    return mine.aggregate(done=Count("id"), done_today=Count("id", filter=today))
+
+
+def why_nothing(project: Project) -> str:
+    """Why there is no pair right now. Only "archived" and "budget" are an end; the rest may change any moment."""
+    if project.archived_at:
+        return "archived"
+    if project.response_count < 2:
+        return "empty"
+    if serving.budget_left(project) <= 0:
+        waiting = Lease.objects.filter(project=project, outcome=Lease.Outcome.OPEN).exists()
+        return "others" if waiting else "budget"
+    return "all_judged"
+
+
+def check_lease(request: HttpRequest, project: Project, lease_id: UUID) -> None:
+    """A lease answers at its own project's address only: there the membership was checked."""
+    if not Lease.objects.filter(pk=lease_id, project=project, annotator=person(request)).exists():
+        raise TouchstoneError(_("This pair was not given to you."), code="gone")
+
+
+def submission(sent: QueryDict) -> judging.Submission:
+    return judging.Submission(
+        side=sent.get("side", ""),
+        strength=int(strength) if (strength := sent.get("strength", "")) in ("1", "2", "3") else None,
+        rationale=sent.get("rationale", "").strip(),
+        lead_time=seconds(sent.get("lead_time", "")),
+    )
+
+
+def seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def stands_from_before(judgment: Judgment, sent: QueryDict) -> bool:
+    """Whether another tab had answered differently before this one."""
+    swapped = judgment.lease is not None and judgment.lease.swapped
+    return judgment.answer != judging.answer_of(sent.get("side", ""), swapped)

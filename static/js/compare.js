@@ -1,0 +1,402 @@
+// The screen: one pair in view, the next ones waiting in the page, an outbox between here and the server.
+// A key swaps the next pair in at once and the answer travels behind it; see outbox.js for what cannot be lost.
+(() => {
+  const main = document.querySelector("main.compare");
+  const place = main.querySelector("[data-pairs]");
+  const toast = main.querySelector("[data-toast]");
+  const say = main.dataset;
+  const PRELOAD = 2;
+  const TOO_SOON = 350; // Milliseconds after a pair appears in which a second click or a held key answers nothing.
+  const POLL = [5000, 10000, 20000, 30000];
+  const seen = new Map(); // Milliseconds for which a pair was in view before another took its place.
+  const answered = new Set(); // Leases answered on this page: a late reply must not bring one back.
+  const modes = { raw: false, differences: false };
+  let shown = null; // { lease, since, seen, at } of the pair in view: when it was painted, seconds it was visible.
+  let last = null; // The pair answered last, so that an answer not yet sent can be taken back here.
+  let polls = 0;
+  let pollTimer = 0;
+  let toastTimer = 0;
+  let refilling = false;
+  let undoing = false;
+
+  const pairs = () => [...place.querySelectorAll(".pair")];
+  const current = () => place.querySelector(".pair:not([hidden])");
+  const cookie = (name) => document.cookie.match(`(?:^|; )${name}=([^;]*)`)?.[1] ?? "";
+  const token = () => cookie("csrftoken") || main.querySelector("[name=csrfmiddlewaretoken]")?.value || "";
+  const held = () => [...pairs().map((pair) => pair.dataset.lease), ...outbox.entries().map((e) => e.lease)].join(",");
+  const ask = (url, options = {}) =>
+    fetch(url, { redirect: "manual", headers: { "HX-Request": "true", "X-CSRFToken": token() }, ...options });
+  const post = (url, fields = {}, options = {}) =>
+    ask(url, { method: "POST", body: new URLSearchParams({ ...fields, held: held() }), ...options });
+
+  const outbox = new Outbox(
+    `touchstone-outbox:${say.person}`,
+    (entry) => post(entry.url, entry.fields, { keepalive: JSON.stringify(entry.fields).length < 40000 }),
+    heard,
+  );
+
+  // --- Saying what happened -------------------------------------------------------------------------------
+  function tell(text, { quiet = false, stays = false } = {}) {
+    clearTimeout(toastTimer);
+    toast.classList.toggle("quiet", quiet);
+    toast.textContent = text;
+    toast.dataset.stays = stays ? "yes" : "";
+    if (!stays) toastTimer = setTimeout(() => (toast.textContent = ""), quiet ? 3000 : 7000);
+  }
+
+  // For screen readers only: those who see, see the next pair.
+  const whisper = (text) => toast.dataset.stays || tell(text, { quiet: true });
+
+  function heard(kind, entry, response, text) {
+    if (kind === "offline") tell(say.sayOffline, { stays: true });
+    if (kind === "signed-out" || kind === "refused") {
+      tell(kind === "refused" ? say.sayRefused : say.saySignedOut, { stays: true });
+      toast.append(Object.assign(document.createElement("a"), { href: say.here, textContent: "↻" }));
+    }
+    if (kind === "sent" && toast.dataset.stays && !outbox.entries().length) tell(say.sayOnline);
+    if (kind === "sent") receive(text);
+    if (kind === "lost") {
+      const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
+      tell(plain ? text : say.sayLost);
+      forgetDraft(entry.lease);
+      refill();
+    }
+  }
+
+  // --- Pairs ----------------------------------------------------------------------------------------------
+  const welcome = (pair) =>
+    !answered.has(pair.dataset.lease) &&
+    !outbox.has(pair.dataset.lease) &&
+    !place.querySelector(`[data-lease="${pair.dataset.lease}"]`);
+
+  // Take in a fragment of the server's: new pairs to the end (an undone one to the front), progress, messages.
+  function receive(html, { front = false } = {}) {
+    const parsed = new DOMParser().parseFromString(html, "text/html").querySelector("[data-fragment]");
+    if (!parsed) return;
+    main.querySelector("[data-progress]").textContent = parsed.querySelector("[data-progress]").textContent;
+    const message = parsed.querySelector(".messages");
+    if (message) tell(message.textContent.trim());
+    const fresh = [...parsed.querySelectorAll(".pair")].filter(welcome);
+    for (const pair of fresh) {
+      pair.hidden = true;
+      Reading.prepare(pair, say);
+    }
+    if (front && fresh.length) place.prepend(document.adoptNode(fresh.shift()));
+    for (const pair of fresh) place.append(document.adoptNode(pair));
+    if (!pairs().length) showNothing(parsed.querySelector(".nothing"));
+    else if (!current()) showFirst();
+  }
+
+  function showFirst(event) {
+    const [first, ...rest] = pairs();
+    place.querySelector(".nothing")?.remove();
+    for (const pair of rest) pair.hidden = true;
+    if (!first) return showWaiting();
+    polls = 0;
+    clearTimeout(pollTimer);
+    Reading.prepare(first, say);
+    Reading.raw(first, modes.raw);
+    first.hidden = false;
+    window.scrollTo(0, 0);
+    Reading.settle(first);
+    restoreDraft(first);
+    if (modes.differences) markDifferences();
+    first.querySelector("[data-start]").focus({ preventScroll: true });
+    pauseClock();
+    const lease = first.dataset.lease;
+    shown = { lease, since: null, seen: seen.get(lease) ?? 0, at: performance.now() };
+    afterPaint(() => painted(lease, event));
+  }
+
+  const afterPaint = (work) => requestAnimationFrame(() => setTimeout(work, 0));
+
+  function painted(lease, event) {
+    if (shown?.lease !== lease) return;
+    if (document.visibilityState === "visible") shown.since ??= performance.now();
+    if (event) performance.measure("touchstone-swap", { start: event.timeStamp, end: performance.now() });
+  }
+
+  function pauseClock() {
+    if (!shown) return 0;
+    if (shown.since !== null) shown.seen += performance.now() - shown.since;
+    shown.since = null;
+    seen.set(shown.lease, shown.seen);
+    return shown.seen;
+  }
+
+  const secondsSeen = () => (pauseClock() / 1000).toFixed(3);
+
+  function showWaiting() {
+    shown = null;
+    const text = Object.assign(document.createElement("p"), { className: "muted", textContent: say.sayWait });
+    const box = Object.assign(document.createElement("section"), { className: "nothing" });
+    box.append(text);
+    place.replaceChildren(box);
+    if (!outbox.entries().length) refill();
+  }
+
+  function showNothing(section) {
+    if (!section || outbox.entries().length) return;
+    shown = null;
+    if (place.querySelector("[data-nothing]")?.dataset.nothing !== section.dataset.nothing) {
+      place.replaceChildren(document.adoptNode(section));
+      place.querySelector("[data-start]").focus({ preventScroll: true });
+    }
+    pollLater();
+  }
+
+  function pollLater() {
+    clearTimeout(pollTimer);
+    if (place.querySelector("[data-nothing]")?.dataset.nothing === "archived") return;
+    pollTimer = setTimeout(refill, POLL[Math.min(polls++, POLL.length - 1)]);
+  }
+
+  async function refill() {
+    if (refilling || document.visibilityState === "hidden") return pairs().length ? undefined : pollLater();
+    refilling = true;
+    try {
+      const response = await ask(`${say.here}?held=${encodeURIComponent(held())}`);
+      if (response.ok) receive(await response.text());
+      else if (response.type === "opaqueredirect") heard("signed-out");
+      if (toast.dataset.stays && response.ok && !outbox.entries().length) tell("");
+    } catch {
+      // Still no network: the poll comes back.
+    }
+    refilling = false;
+    if (!pairs().length) pollLater();
+  }
+
+  // --- Answering ------------------------------------------------------------------------------------------
+  const open = () => (shown && performance.now() - shown.at >= TOO_SOON ? current() : null);
+
+  function answer(side, event) {
+    const pair = open();
+    if (!pair?.querySelector(`.answer[value="${side}"]`)) return;
+    const rationale = pair.querySelector("[name=rationale]").value.trim();
+    leave(pair, pair.dataset.judge, { side, lead_time: secondsSeen(), ...(rationale && { rationale }) }, event);
+    whisper(say.saySaved);
+  }
+
+  function skip(reason, event) {
+    const pair = open();
+    if (!pair) return;
+    leave(pair, pair.dataset.skip, { reason, note: pair.querySelector("[name=note]").value.trim() }, event);
+    whisper(say.saySkipped);
+  }
+
+  // The answer is in the outbox before the pair leaves the screen.
+  function leave(pair, url, fields, event) {
+    const lease = pair.dataset.lease;
+    answered.add(lease);
+    const sent = outbox.add({ lease, url, fields });
+    last = { lease, pair };
+    pair.remove();
+    for (const panel of pair.querySelectorAll("details[open]")) panel.open = false;
+    forgetDraft(lease);
+    showFirst(event);
+    sent.then(() => pairs().length < PRELOAD && !outbox.entries().length && !current() && refill());
+  }
+
+  async function undo() {
+    const unsent = outbox.entries().at(-1);
+    if (outbox.failures && unsent && unsent.lease === last?.lease) return takeBack();
+    if (undoing) return;
+    undoing = true;
+    await outbox.flush();
+    if (outbox.entries().length) tell(say.sayNoUndo);
+    else await askForUndo().catch(() => tell(say.sayNoUndo));
+    undoing = false;
+  }
+
+  async function askForUndo() {
+    const response = await post(say.undo);
+    const text = await response.text();
+    if (response.ok) bringBack(text);
+    else tell(text.length < 300 ? text : say.sayRefused);
+  }
+
+  // The answer never left this browser: the pair comes back without asking anybody.
+  function takeBack() {
+    outbox.remove(last.lease);
+    answered.delete(last.lease);
+    last.pair.hidden = true;
+    place.prepend(last.pair);
+    last = null;
+    reopen();
+  }
+
+  function bringBack(html) {
+    const parsed = new DOMParser().parseFromString(html, "text/html");
+    const returned = parsed.querySelector("[data-returned]")?.dataset.returned;
+    answered.delete(returned);
+    receive(html, { front: true });
+    if (pairs()[0]?.dataset.lease === returned) reopen();
+  }
+
+  function reopen() {
+    for (const pair of pairs()) pair.hidden = true;
+    showFirst();
+    tell(say.sayUndone);
+  }
+
+  // --- Drafts: a rationale begun survives a reload --------------------------------------------------------
+  const draftKey = (lease) => `touchstone-draft:${lease}`;
+
+  function keepDraft(pair) {
+    const text = pair.querySelector("[name=rationale]").value;
+    pair.querySelector(".rationale").classList.toggle("filled", Boolean(text.trim()));
+    try {
+      if (text) localStorage.setItem(draftKey(pair.dataset.lease), text);
+      else localStorage.removeItem(draftKey(pair.dataset.lease));
+    } catch {
+      // Nothing is kept here; the text is still in its field.
+    }
+  }
+
+  function restoreDraft(pair) {
+    try {
+      const text = localStorage.getItem(draftKey(pair.dataset.lease));
+      if (text) pair.querySelector("[name=rationale]").value = text;
+      pair.querySelector(".rationale").classList.toggle("filled", Boolean(text));
+    } catch {
+      // As above.
+    }
+  }
+
+  function forgetDraft(lease) {
+    try {
+      localStorage.removeItem(draftKey(lease));
+    } catch {
+      // As above.
+    }
+  }
+
+  // --- Reading aids ---------------------------------------------------------------------------------------
+  function markDifferences() {
+    const [left, right] = current()?.querySelectorAll(".response") ?? [];
+    if (left) Differences.mark(Reading.textOf(left), Reading.textOf(right));
+  }
+
+  function toggle(name) {
+    modes[name] = !modes[name];
+    const pair = current();
+    main.querySelector(`[data-toggle=${name}]`).setAttribute("aria-pressed", modes[name]);
+    if (name === "raw" && pair) {
+      Reading.raw(pair, modes.raw);
+      Reading.settle(pair);
+    }
+    if (modes.differences) markDifferences();
+    else Differences.clear();
+  }
+
+  const openPanel = (selector, field) => {
+    const panel = main.querySelector(selector);
+    if (!panel) return;
+    panel.open = !panel.open;
+    if (panel.open) panel.querySelector(field)?.focus();
+  };
+
+  // --- Keys -----------------------------------------------------------------------------------------------
+  const fits = () => document.documentElement.scrollHeight <= window.innerHeight + 1;
+  const inPair = (selector) => `.pair:not([hidden]) ${selector}`;
+  const KEYS = {
+    1: (event) => answer("left", event),
+    2: (event) => answer("right", event),
+    3: (event) => answer("tie", event),
+    0: (event) => answer("tie", event),
+    4: (event) => answer("both_bad", event),
+    ArrowLeft: (event) => answer("left", event),
+    ArrowRight: (event) => answer("right", event),
+    ArrowDown: (event) => (fits() ? answer("tie", event) : false),
+    s: () => openPanel(inPair("[data-skipping]"), "button"),
+    w: () => openPanel(inPair(".rationale"), "textarea"),
+    g: () => openPanel("[data-guidelines]", ".drawer-panel"),
+    u: () => undo(),
+    p: () => Reading.unfold(current()),
+    d: () => toggle("differences"),
+    r: () => toggle("raw"),
+    "?": () => main.querySelector("#keys").showModal(),
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (event.key === "Escape") return closePanels();
+    if (event.target.closest("input, textarea, select, dialog[open], .menu") || document.querySelector("dialog[open]"))
+      return;
+    if (event.repeat && event.key in KEYS && event.key !== "ArrowDown") return event.preventDefault();
+    const skipping = main.querySelector(inPair("[data-skipping][open]"));
+    if (skipping && /^[1-9]$/.test(event.key)) {
+      event.preventDefault();
+      const reason = skipping.querySelectorAll("button[name=reason]")[event.key - 1];
+      return reason && skip(reason.value, event);
+    }
+    const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action || (event.repeat && fits())) return;
+    if (event.target.closest("pre, .table-scroll, .prompt-body") && event.key.startsWith("Arrow")) return;
+    if (action(event) !== false) event.preventDefault();
+  });
+
+  function closePanels() {
+    for (const panel of main.querySelectorAll("details[open]")) {
+      panel.open = false;
+      panel.querySelector("summary").focus();
+    }
+  }
+
+  // --- Clicks and forms: the same forms that work without this script --------------------------------------
+  main.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.matches("[data-answers], [data-skip-form], [data-undo-form]")) event.preventDefault();
+    if (form.matches("[data-answers]") && event.submitter) answer(event.submitter.value, event);
+    if (form.matches("[data-skip-form]") && event.submitter) skip(event.submitter.value, event);
+    if (form.matches("[data-undo-form]")) undo();
+  });
+
+  main.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button?.dataset.toggle) toggle(button.dataset.toggle);
+    if (button?.dataset.open) main.querySelector(`#${button.dataset.open}`).showModal();
+    if (button && "unfold" in button.dataset) Reading.unfold(current());
+    if (button?.closest("[data-suggestions]")) suggest(button);
+  });
+
+  function suggest(button) {
+    const field = button.closest(".rationale").querySelector("textarea");
+    field.value = [field.value.trim(), button.textContent.trim()].filter(Boolean).join("; ");
+    keepDraft(button.closest(".pair"));
+    field.focus();
+  }
+
+  main.addEventListener("input", (event) => {
+    if (event.target.name === "rationale") keepDraft(event.target.closest(".pair"));
+  });
+
+  // --- The clock, the leases, the network -----------------------------------------------------------------
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") {
+      if (shown) shown.since ??= performance.now();
+      outbox.flush();
+      if (pairs().length) renew();
+      else refill();
+    } else pauseClock();
+  });
+
+  const renew = () => document.visibilityState === "visible" && pairs().length && post(say.renew).catch(() => {});
+  setInterval(renew, Math.max(10, Number(say.leaseSeconds) / 3) * 1000);
+  window.addEventListener("online", () => outbox.flush());
+
+  // What another tab of this person is answering leaves this tab too.
+  window.addEventListener("storage", (event) => {
+    if (event.key !== outbox.name) return;
+    const gone = pairs().filter((pair) => outbox.has(pair.dataset.lease));
+    for (const pair of gone) pair.remove();
+    if (gone.length && !current()) showFirst();
+  });
+
+  // --- Begin ----------------------------------------------------------------------------------------------
+  for (const pair of pairs()) if (outbox.has(pair.dataset.lease)) pair.remove();
+  if (pairs().length) showFirst();
+  else if (outbox.entries().length) showWaiting();
+  else if (place.querySelector("[data-nothing]")) pollLater();
+  if (outbox.entries().length) outbox.flush().then(() => pairs().length < PRELOAD && refill());
+})();

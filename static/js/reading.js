@@ -1,0 +1,50 @@
+// What helps to read a pair: folding a long prompt, raw text, copying code, the sides' short texts that ride along.
+(() => {
+  const SHORT = 0.55; // Of the window's height: a text so short can ride along beside a longer one.
+
+  const copyButton = (pre, say) => {
+    const frame = document.createElement("div");
+    const button = document.createElement("button");
+    frame.className = "code-frame";
+    button.className = "copy";
+    button.type = "button";
+    button.textContent = say.sayCopy;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard?.writeText(pre.textContent);
+      button.textContent = say.sayCopied;
+      setTimeout(() => (button.textContent = say.sayCopy), 1500);
+    });
+    pre.replaceWith(frame);
+    frame.append(pre, button);
+  };
+
+  // Before a pair is shown: everything that would change its layout.
+  const prepare = (pair, say) => {
+    if (pair.dataset.prepared) return;
+    pair.dataset.prepared = "yes";
+    for (const pre of pair.querySelectorAll("pre.code")) copyButton(pre, say);
+  };
+
+  // In the same frame in which the pair is shown: what needs its measures.
+  const settle = (pair) => {
+    const body = pair.querySelector(".prompt-body");
+    const long = body.scrollHeight > body.clientHeight + 4;
+    pair.querySelector("[data-unfold]").hidden = !long;
+    const last = pair.querySelector("[data-last-turn]");
+    if (long && last) body.scrollTop = last.offsetTop - body.offsetTop - 8;
+    const most = window.innerHeight * SHORT;
+    const heights = [...pair.querySelectorAll(".response")].map((side) => [side, textOf(side).offsetHeight]);
+    for (const [side, height] of heights) side.classList.toggle("rides", height < most);
+  };
+
+  const textOf = (side) => side.querySelector(".text:not([hidden]), .raw:not([hidden])");
+
+  const raw = (pair, on) => {
+    for (const text of pair.querySelectorAll(".text:has(+ .raw)")) text.hidden = on;
+    for (const text of pair.querySelectorAll(".raw")) text.hidden = !on;
+  };
+
+  const unfold = (pair) => pair?.querySelector(".prompt-body")?.classList.toggle("unfolded");
+
+  window.Reading = { prepare, settle, raw, unfold, textOf };
+})();
