@@ -67,13 +67,14 @@ def project(ada: User, ben: User, cho: User) -> Project:
     return project
 
 
-def fill(project: Project, prompts: int, responses: int) -> None:
+def fill(project: Project, prompts: int, responses: int, start: int = 0) -> None:
     """Give a project prompts and responses without going through an import; every sixth prompt evaluates."""
-    for i in range(prompts):
+    for n in range(prompts):
+        i = start + n
         text = f"Question {i}: why does the tide turn?"
         prompt = Prompt.objects.create(
             project=project,
-            position=project.prompt_count + i,
+            position=project.prompt_count + n,
             text=text,
             digest=hashlib.sha256(text.encode()).hexdigest(),
             is_evaluation=i % 6 == 5,
@@ -84,7 +85,7 @@ def fill(project: Project, prompts: int, responses: int) -> None:
             Response.objects.create(
                 project=project,
                 prompt=prompt,
-                position=project.response_count + i * responses + k,
+                position=project.response_count + n * responses + k,
                 text=answer,
                 source=f"source-{k}",
                 digest=hashlib.sha256(answer.encode()).hexdigest(),
