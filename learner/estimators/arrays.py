@@ -197,7 +197,10 @@ class TorchOps:
         return self._torch.eye(n, dtype=self.dtype, device=self.device) * scale
 
     def square(self, values: Any) -> Any:
-        full = self._torch.tensor(np.asarray(values), dtype=self.dtype, device=self.device)
+        return self._mirrored(self._torch.tensor(np.asarray(values), dtype=self.dtype, device=self.device))
+
+    def _mirrored(self, full: Any) -> Any:
+        """The lower triangle on both sides: it is what is saved, so the other must not differ in a bit."""
         lower = self._torch.tril(full, -1)
         return lower + lower.T + self._torch.diag(self._torch.diagonal(full))
 
@@ -220,7 +223,7 @@ class TorchOps:
         return matrix.addr_(x, x, alpha=scale)
 
     def rank_many(self, matrix: Any, columns: Any, scale: float) -> Any:
-        return matrix.addmm_(columns, columns.T, alpha=scale)
+        return self._mirrored(matrix.addmm_(columns, columns.T, alpha=scale))
 
     def low_rank(self, columns: Any, x: Any, out: Any, scale: float) -> Any:
         return out.addmv_(columns, self._torch.mv(columns.T, x), alpha=scale)

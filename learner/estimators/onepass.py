@@ -90,7 +90,7 @@ class OnePass:
         self.settings = settings if settings is not None else practical
         self._dimension = check_dimension(dimension)
         self._ops = ops_for(dtype, device)
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.device = np.dtype(dtype), device
         period = max(REFRESH_EVERY[dtype], self._dimension) if refresh_every is None else int(refresh_every)
         self._refresh_every = -(-max(1, period) // ROWS) * ROWS
         self._preference = Preference(self.settings.tie)
@@ -141,7 +141,10 @@ class OnePass:
 
         With `theory` it is Lemma 1's beta_t and holds for all directions and steps at once. With
         `practical` it is the normal quantile times the stated multiplier: H is then the Hessian of the
-        loss, P the Laplace covariance, and the interval is pointwise; its coverage is measured, not proved.
+        loss, P the Laplace covariance, and the interval is pointwise; its coverage is measured, not proved:
+        at 90 % it held 85 to 91 % of true margins with mean |z|^2 = 1 (d = 8 and 64, 400 and 4,000 answers;
+        the MLE's 86 to 92 %), but 33 to 75 % with mean |z|^2 = d and margins of several logits, and less
+        with a lambda that shrinks too much. Scale features so, and raise the multiplier to be safe.
         """
         return self.settings.radius(confidence, self._dimension, self._judgments)
 
