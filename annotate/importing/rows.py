@@ -11,6 +11,7 @@ from typing import Any
 from annotate.errors import TouchstoneError
 from annotate.importing import conversations, texts
 from annotate.importing.conversations import Message
+from annotate.importing.strictjson import parse
 
 MOST_RESPONSES = 5_000
 UTILITY = ("utility", "quality")
@@ -104,18 +105,35 @@ def response_in(value: Any, name: str, options: Options) -> ResponseIn:
     key = next((key for key in RESPONSE_FIELDS if key in value), "text")
     text = conversations.response_text(value.get(key), name)
     source = next((value[key] for key in SOURCE_FIELDS if value.get(key) is not None), None)
-    known = {key, "id", *SOURCE_FIELDS, *UTILITY, options.utility_field}
-    extra = {name: part for name, part in value.items() if name not in known and part is not None}
-    if isinstance(source, str) and len(source) > texts.LONGEST_NAME:
-        extra["full_source"] = source
     return ResponseIn(
         text=text,
         digest=texts.digest(text),
         external_id=texts.name_of(value.get("id"), f"the id of {name}"),
         source=texts.source_of(source, f"the source of {name}"),
         utility=utility_in(value, name, options),
-        metadata=texts.json_of(extra, f"the metadata of {name}") if extra else {},
+        metadata=metadata_in(value, {key, options.utility_field}, source, f"the metadata of {name}"),
     )
+
+
+def metadata_in(value: dict[str, Any], known: set[str], source: Any, name: str) -> dict[str, Any]:
+    """The fields of a response that are no others', with its ``metadata`` (an object, or JSON in a text)."""
+    known = known | {"id", "metadata", *SOURCE_FIELDS, *UTILITY}
+    extra = {name: part for name, part in value.items() if name not in known and part is not None}
+    extra |= object_of(value.get("metadata"), name, dict)
+    if isinstance(source, str) and len(source) > texts.LONGEST_NAME:
+        extra["full_source"] = source
+    return texts.json_of(extra, name) if extra else {}
+
+
+def object_of(value: Any, name: str, wanted: type) -> Any:
+    """A list or an object, given as such or as JSON in a text (as CSV and Parquet have it)."""
+    if value in (None, ""):
+        return wanted()
+    if isinstance(value, str):
+        value = parse(value.encode("utf-8", "surrogatepass"))
+    if not isinstance(value, wanted):
+        raise TouchstoneError(f"{name} is {texts.kind(value)}.", code="type")
+    return texts.json_of(value, name)
 
 
 def plain_response(text: str, external_id: str = "", source: str = "") -> ResponseIn:

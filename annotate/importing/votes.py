@@ -11,8 +11,7 @@ from django.utils.dateparse import parse_datetime
 
 from annotate.errors import TouchstoneError
 from annotate.importing import texts
-from annotate.importing.rows import Vote
-from annotate.importing.strictjson import parse
+from annotate.importing.rows import Vote, object_of
 from annotate.models import Answer
 
 
@@ -53,17 +52,6 @@ def seconds_of(value: Any) -> float | None:
     if number is not None and number < 0:
         raise TouchstoneError(f"lead_time is {number}, less than nothing.", code="number")
     return number
-
-
-def object_of(value: Any, name: str, wanted: type) -> Any:
-    """A list or an object of the row, given as such or as JSON text (as CSV and Parquet exports have it)."""
-    if value in (None, ""):
-        return wanted()
-    if isinstance(value, str):
-        value = parse(value.encode("utf-8", "surrogatepass"))
-    if not isinstance(value, wanted):
-        raise TouchstoneError(f"{name} is {texts.kind(value)}.", code="type")
-    return texts.json_of(value, name)
 
 
 def time_of(value: Any) -> datetime | None:

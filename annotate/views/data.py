@@ -1,0 +1,47 @@
+"""Data going out of the browser: an export as a download that streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.views.decorators.http import require_safe
+
+from annotate.access import project_view
+from annotate.errors import TouchstoneError
+from annotate.exporting import MEDIA, Filters, begin, stream, wanted
+from annotate.models import Arm, AuditEvent, Project, Role
+
+
+@require_safe
+@project_view(Role.ADMIN)
+def export_download(request: HttpRequest, project: Project, name: str) -> HttpResponseBase:
+    file = wanted(name)
+    run = begin(project, file.kind, filters_of(request))
+    pieces: Iterator[bytes] = iter(())
+    if request.method != "HEAD":
+        pieces = stream(run, file)
+        AuditEvent.objects.create(
+            project=project,
+            actor=request.user,  # type: ignore[misc]
+            verb="exported",
+            subject=name,
+            details=dict(request.GET.lists()),
+        )
+    media = "application/gzip" if file.packed else MEDIA[file.format]
+    response = StreamingHttpResponse(pieces, content_type=media)
+    response["Content-Disposition"] = f'attachment; filename="{project.slug}-{file.name}"'
+    return response
+
+
+def filters_of(request: HttpRequest) -> Filters:
+    """The part of the project that the address names: ?arm=control&split=train&tag=code&min_votes=2."""
+    arms, splits = (tuple(request.GET.getlist(name)) for name in ("arm", "split"))
+    if not {*arms} <= {*Arm.values} or not {*splits} <= {"train", "test"}:
+        raise TouchstoneError("There is no such arm or split to filter by.")
+    try:
+        votes = int(request.GET.get("min_votes", "1"))
+        agreement = float(request.GET.get("min_agreement", "0"))
+    except ValueError:
+        raise TouchstoneError("min_votes and min_agreement are numbers.") from None
+    return Filters(arms, splits, tuple(request.GET.getlist("tag")), votes, agreement)
