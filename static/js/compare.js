@@ -58,7 +58,7 @@
     if (kind === "lost") {
       const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
       tell(plain ? text : say.sayLost);
-      forgetDraft(entry.lease);
+      Drafts.forget(entry.lease);
       refill();
     }
   }
@@ -99,7 +99,7 @@
     first.hidden = false;
     window.scrollTo(0, 0);
     Reading.settle(first);
-    restoreDraft(first);
+    Drafts.restore(first);
     if (modes.differences) markDifferences();
     first.querySelector("[data-start]").focus({ preventScroll: true });
     pauseClock();
@@ -192,7 +192,7 @@
     last = { lease, pair };
     pair.remove();
     for (const panel of pair.querySelectorAll("details[open]")) panel.open = false;
-    forgetDraft(lease);
+    Drafts.forget(lease);
     showFirst(event);
     sent.then(() => pairs().length < PRELOAD && !outbox.entries().length && !current() && refill());
   }
@@ -239,42 +239,12 @@
     tell(say.sayUndone);
   }
 
-  // --- Drafts: a rationale begun survives a reload --------------------------------------------------------
-  const draftKey = (lease) => `touchstone-draft:${lease}`;
-
-  function keepDraft(pair) {
-    const text = pair.querySelector("[name=rationale]").value;
-    pair.querySelector(".rationale").classList.toggle("filled", Boolean(text.trim()));
-    try {
-      if (text) localStorage.setItem(draftKey(pair.dataset.lease), text);
-      else localStorage.removeItem(draftKey(pair.dataset.lease));
-    } catch {
-      // Nothing is kept here; the text is still in its field.
-    }
-  }
-
-  function restoreDraft(pair) {
-    try {
-      const text = localStorage.getItem(draftKey(pair.dataset.lease));
-      if (text) pair.querySelector("[name=rationale]").value = text;
-      pair.querySelector(".rationale").classList.toggle("filled", Boolean(text));
-    } catch {
-      // As above.
-    }
-  }
-
-  function forgetDraft(lease) {
-    try {
-      localStorage.removeItem(draftKey(lease));
-    } catch {
-      // As above.
-    }
-  }
-
   // --- Reading aids ---------------------------------------------------------------------------------------
   function markDifferences() {
     const [left, right] = current()?.querySelectorAll(".response") ?? [];
-    if (left) Differences.mark(Reading.textOf(left), Reading.textOf(right));
+    const outcome = left && Differences.mark(Reading.textOf(left), Reading.textOf(right));
+    const said = { unlike: say.sayUnlike, "too-long": say.sayTooLong, "no-support": say.sayNoSupport }[outcome];
+    if (said && !toast.dataset.stays) tell(said);
   }
 
   function toggle(name) {
@@ -289,59 +259,33 @@
     else Differences.clear();
   }
 
-  const openPanel = (selector, field) => {
-    const panel = main.querySelector(selector);
+  // --- Keys: what each does; keys.js knows which they are ---------------------------------------------------
+  const inPair = (selector) => main.querySelector(`.pair:not([hidden]) ${selector}`);
+
+  function openPanel(panel, field) {
     if (!panel) return;
     panel.open = !panel.open;
     if (panel.open) panel.querySelector(field)?.focus();
-  };
-
-  // --- Keys -----------------------------------------------------------------------------------------------
-  const fits = () => document.documentElement.scrollHeight <= window.innerHeight + 1;
-  const inPair = (selector) => `.pair:not([hidden]) ${selector}`;
-  const KEYS = {
-    1: (event) => answer("left", event),
-    2: (event) => answer("right", event),
-    3: (event) => answer("tie", event),
-    0: (event) => answer("tie", event),
-    4: (event) => answer("both_bad", event),
-    ArrowLeft: (event) => answer("left", event),
-    ArrowRight: (event) => answer("right", event),
-    ArrowDown: (event) => (fits() ? answer("tie", event) : false),
-    s: () => openPanel(inPair("[data-skipping]"), "button"),
-    w: () => openPanel(inPair(".rationale"), "textarea"),
-    g: () => openPanel("[data-guidelines]", ".drawer-panel"),
-    u: () => undo(),
-    p: () => Reading.unfold(current()),
-    d: () => toggle("differences"),
-    r: () => toggle("raw"),
-    "?": () => main.querySelector("#keys").showModal(),
-  };
-
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (event.key === "Escape") return closePanels();
-    if (event.target.closest("input, textarea, select, dialog[open], .menu") || document.querySelector("dialog[open]"))
-      return;
-    if (event.repeat && event.key in KEYS && event.key !== "ArrowDown") return event.preventDefault();
-    const skipping = main.querySelector(inPair("[data-skipping][open]"));
-    if (skipping && /^[1-9]$/.test(event.key)) {
-      event.preventDefault();
-      const reason = skipping.querySelectorAll("button[name=reason]")[event.key - 1];
-      return reason && skip(reason.value, event);
-    }
-    const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action || (event.repeat && fits())) return;
-    if (event.target.closest("pre, .table-scroll, .prompt-body") && event.key.startsWith("Arrow")) return;
-    if (action(event) !== false) event.preventDefault();
-  });
-
-  function closePanels() {
-    for (const panel of main.querySelectorAll("details[open]")) {
-      panel.open = false;
-      panel.querySelector("summary").focus();
-    }
   }
+
+  Keys.listen(main, {
+    left: (event) => answer("left", event),
+    right: (event) => answer("right", event),
+    tie: (event) => answer("tie", event),
+    bothBad: (event) => answer("both_bad", event),
+    reason: (number, event) => {
+      const button = inPair("[data-skipping]").querySelectorAll("button[name=reason]")[number - 1];
+      if (button) skip(button.value, event);
+    },
+    skip: () => openPanel(inPair("[data-skipping]"), "button"),
+    why: () => openPanel(inPair(".rationale"), "textarea"),
+    guidelines: () => openPanel(main.querySelector("[data-guidelines]"), ".drawer-panel"),
+    undo,
+    prompt: () => Reading.unfold(current()),
+    differences: () => toggle("differences"),
+    raw: () => toggle("raw"),
+    sheet: () => main.querySelector("#keys").showModal(),
+  });
 
   // --- Clicks and forms: the same forms that work without this script --------------------------------------
   main.addEventListener("submit", (event) => {
@@ -363,12 +307,12 @@
   function suggest(button) {
     const field = button.closest(".rationale").querySelector("textarea");
     field.value = [field.value.trim(), button.textContent.trim()].filter(Boolean).join("; ");
-    keepDraft(button.closest(".pair"));
+    Drafts.keep(button.closest(".pair"));
     field.focus();
   }
 
   main.addEventListener("input", (event) => {
-    if (event.target.name === "rationale") keepDraft(event.target.closest(".pair"));
+    if (event.target.name === "rationale") Drafts.keep(event.target.closest(".pair"));
   });
 
   // --- The clock, the leases, the network -----------------------------------------------------------------
@@ -390,7 +334,9 @@
     if (event.key !== outbox.name) return;
     const gone = pairs().filter((pair) => outbox.has(pair.dataset.lease));
     for (const pair of gone) pair.remove();
-    if (gone.length && !current()) showFirst();
+    if (!gone.length || current()) return;
+    showFirst();
+    tell(say.sayElsewhere);
   });
 
   // --- Begin ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 (() => {
   const MOST_WORDS = 4000;
   const MOST_STEPS = 1500;
+  const LIKE = 0.35; // Of the shorter text's words: with fewer in common, marking all the others says nothing.
 
   const words = (root) => {
     const found = [];
@@ -48,32 +49,25 @@
     return pairs;
   };
 
-  const range = (word) => {
-    const made = new StaticRange({
-      startContainer: word.node,
-      startOffset: word.start,
-      endContainer: word.node,
-      endOffset: word.end,
-    });
-    return made;
-  };
+  const range = ({ node, start, end }) =>
+    new StaticRange({ startContainer: node, startOffset: start, endContainer: node, endOffset: end });
 
   const clear = () => window.CSS?.highlights?.delete("differs");
 
-  // True if the differences are marked; false where the texts are too long or too different to say.
+  // "marked"; or "unlike" where little is shared, "too-long" where it would take long, "no-support" in old browsers.
   const mark = (left, right) => {
     clear();
-    if (!window.CSS?.highlights || !left || !right) return false;
+    if (!window.CSS?.highlights) return "no-support";
     const a = words(left);
     const b = words(right);
-    if (a.length > MOST_WORDS || b.length > MOST_WORDS) return false;
+    if (a.length > MOST_WORDS || b.length > MOST_WORDS) return "too-long";
     const pairs = common(a, b);
-    if (!pairs) return false;
+    if (!pairs || pairs.length < LIKE * Math.min(a.length, b.length)) return "unlike";
     const sameA = new Set(pairs.map(([x]) => x));
     const sameB = new Set(pairs.map(([, y]) => y));
     const different = [...a.filter((_, i) => !sameA.has(i)), ...b.filter((_, i) => !sameB.has(i))];
     CSS.highlights.set("differs", new Highlight(...different.map(range)));
-    return true;
+    return "marked";
   };
 
   window.Differences = { mark, clear };
