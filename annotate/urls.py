@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from annotate.views import compare, projects
+from annotate.views import compare, operations, projects
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", projects.home, name="home"),
@@ -16,4 +16,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # People
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
+    # Operations
+    path("health/", operations.alive, name="alive"),
+    path("health/ready/", operations.ready, name="ready"),
+    path("version/", operations.version, name="version"),
 ]

@@ -1,0 +1,32 @@
+"""What load balancers and monitors ask."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from annotate import health
+
+
+@never_cache
+@require_safe
+def alive(request: HttpRequest) -> HttpResponse:
+    """The process answers; nothing else is asked."""
+    return HttpResponse("ok", content_type="text/plain")
+
+
+@never_cache
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """503 when the database or the broker is away; the learner's lag is told, and does not stop judgments."""
+    report = health.report()
+    return JsonResponse(report, status=200 if report["ready"] else 503)
+
+
+@never_cache
+@require_safe
+def version(request: HttpRequest) -> JsonResponse:
+    """Which Touchstone this is."""
+    return JsonResponse({"name": "touchstone", "version": settings.VERSION})
