@@ -25,6 +25,11 @@ SYNONYMS = [
     (re.compile(r"\\(begin|end)\{gathered\}"), r"\\\1{gather*}"),
     (re.compile(r"\\operatorname\*?(?![a-zA-Z])"), r"\\mathrm"),
 ]
+# How many parts these elements must have; browsers show anything else as an error.
+PARTS = dict.fromkeys(["mfrac", "mroot", "msub", "msup", "munder", "mover"], 2) | {
+    "msubsup": 3,
+    "munderover": 3,
+}
 CLOSING = {"\\(": "\\)", "\\[": "\\]"}
 
 
@@ -45,6 +50,8 @@ def converted(source: str, display: str) -> str:
         source = pattern.sub(known, source)
     element = convert_to_element(source, display=display)
     for part in element.iter():
+        if len(part) != PARTS.get(part.tag, len(part)):
+            raise ValueError(f"{part.tag} with {len(part)} parts")
         part.text = unescape(part.text) if part.text else part.text
     return tostring(element, encoding="unicode")
 
