@@ -119,11 +119,6 @@ def counted_pairs(counts: Iterable[int]) -> int:
 
 
 def left_out(run: Export) -> list[str]:
-    words = {
-        "tie": "undecided (ties)",
-        "both_bad": "both bad",
-        "filtered": "below the filters' votes or agreement",
-    }
     said = [f"{count:,} {LEFT_OUT[name]}" for name, count in run.left_out.items() if count]
     return [f"Left out of the rows: {', '.join(said)}."] if said else []
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -49,7 +49,8 @@ class ImportResult:
     report: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "report": str(self.report) if self.report else ""}
+        counts = {name: getattr(self, name) for name in COUNTS}
+        return {**counts, "reasons": dict(self.reasons), "report": str(self.report or "")}
 
 
 def import_file(
@@ -194,7 +195,7 @@ def written(project_id: int, rows: list[Row]) -> Iterator[chunk.Tally]:
             for row in rows:
                 yield from written(project_id, [row])
         else:
-            problem = TouchstoneError(f"the database refused the row: {str(error)[:200]}", code="database")
+            problem = TouchstoneError(f"the database refused the row: {str(error)[:200]}.", code="database")
             yield chunk.Tally(problems=[(rows[0].number, problem)])
 
 

@@ -28,7 +28,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        size = self.stream.readinto(buffer)
+        size = self.stream.readinto1(buffer)  # what there is, so that damage later on costs nothing before it
         self.size += size
         if self.size > LARGEST_UNPACKED:
             raise TouchstoneError(
@@ -38,7 +38,7 @@ class Unpacked(io.RawIOBase):
         return size
 
 
-def unpacked(file: BinaryIO, packed: bool) -> BinaryIO:
+def unpacked(file: io.BufferedReader, packed: bool) -> io.BufferedReader:
     """The plain bytes of a file that may be packed; the file stays open when this is let go."""
     return io.BufferedReader(Unpacked(file), PIECE) if packed else file
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,7 +62,7 @@ class Source:
     """An open file, and how far into it the reader is: in bytes, or in rows of a Parquet file."""
 
     kind: Kind
-    file: BinaryIO
+    file: BufferedReader
     total: int
     passed: int = 0
 

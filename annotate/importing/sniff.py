@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from annotate.errors import TouchstoneError
@@ -35,8 +37,8 @@ def sniff(path: Path) -> Kind:
     try:
         with path.open("rb") as file:
             packed = file.peek(2)[:2] == b"\x1f\x8b"
-            head = unpacked(file, packed).read(HEAD)
-    except (OSError, EOFError) as error:
+            head = beginning(unpacked(file, packed))
+    except (OSError, EOFError, zlib.error) as error:
         raise TouchstoneError(f"{path.name} cannot be read: {error}.", code="file") from None
     if not head.strip():
         raise TouchstoneError(f"{path.name} is empty.", code="file")
@@ -50,14 +52,31 @@ def sniff(path: Path) -> Kind:
     return text_kind(path, packed, head.removeprefix(b"\xef\xbb\xbf"))
 
 
+def beginning(file: BufferedReader) -> bytes:
+    """The first bytes; of a file that ends in the middle of its packing, those that can be had."""
+    head = b""
+    while len(head) < HEAD:
+        try:
+            piece = file.read1(HEAD)
+        except (OSError, EOFError, zlib.error):
+            if head:
+                break
+            raise
+        if not piece:
+            break
+        head += piece
+    return head
+
+
 def text_kind(path: Path, packed: bool, head: bytes) -> Kind:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
     if suffix in (".csv", ".tsv"):
         return Kind("csv", packed, delimiter_of(head))
+    by_line = suffix in (".jsonl", ".ndjson")
     if re.match(rb"\s*\[\s*(\{|$)", head):
-        return Kind("json", packed)
-    if suffix in (".jsonl", ".ndjson"):
+        return Kind("jsonl" if by_line and first_line_is_a_value(head) else "json", packed)
+    if by_line:
         return Kind("jsonl", packed)
     if head.lstrip()[:1] in (b"{", b"["):
         return Kind("jsonl" if first_line_is_a_value(head) else "json", packed)
@@ -65,9 +84,10 @@ def text_kind(path: Path, packed: bool, head: bytes) -> Kind:
 
 
 def first_line_is_a_value(head: bytes) -> bool:
-    line, newline, _ = head.lstrip().partition(b"\n")
-    if not newline:
-        return True
+    """Whether lines are values: the first is one, and another follows, or none and it is no array."""
+    line, _, rest = head.lstrip().partition(b"\n")
+    if not rest.strip():
+        return not line.startswith(b"[")
     try:
         json.loads(line)
     except (ValueError, RecursionError):
