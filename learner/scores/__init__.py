@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from learner.errors import LearnerError
 from learner.scores.drafting import Draft
-from learner.scores.lazy import LazyArgmax
+from learner.scores.lazy import LazyArgmax, exact_differences
 from learner.scores.pairs import (
     ExplicitPairs,
     PairSpace,
@@ -141,7 +141,9 @@ class PairScores:
             del self._q, self._bound
 
     def _filter(self) -> tuple[NDArray[np.bool_], float]:
-        for where, squared, _ in self._space.sweep(by_matrix(np.eye(self._space.dimension, dtype=np.float32)), None):
+        for where, squared, _ in self._space.sweep(
+            by_matrix(np.eye(self._space.dimension, dtype=np.float32)), None
+        ):
             self._q[where] = squared
         norms = np.sqrt(np.maximum(self._q, 0, out=self._q), out=self._q)
         keep = kept_pairs(norms, self._options["norm_cap"], self._options["near_duplicate"], self._bound)
@@ -165,7 +167,9 @@ class PairScores:
         state = self._ready("absorb")
         direction, vector = np.array(u, dtype=np.float64), np.array(theta, dtype=np.float64)
         if direction.shape != state.theta.shape or vector.shape != state.theta.shape:
-            raise LearnerError(f"PairScores.absorb: u {direction.shape}, theta {vector.shape}: not {state.theta.shape}")
+            raise LearnerError(
+                f"PairScores.absorb: u {direction.shape}, theta {vector.shape}: not {state.theta.shape}"
+            )
         if not (np.isfinite(direction).all() and np.isfinite(vector).all() and np.isfinite(c) and c >= 0):
             raise LearnerError(f"PairScores.absorb: u, theta and c = {c} must be finite and c not negative")
         if self._argmax is not None:
@@ -261,6 +265,14 @@ class PairScores:
         """Number of pairs that may still be picked. O(N)."""
         return int(np.count_nonzero(self._open))
 
+    def open_pairs(self) -> NDArray[np.int64]:
+        """Numbers of the pairs that may still be picked. O(N)."""
+        return np.flatnonzero(self._open)
+
+    def differences(self, numbers: ArrayLike) -> Doubles:
+        """z of pairs given by number (n,), in float64, (n, d). O(n d)."""
+        return exact_differences(self._space, np.asarray(numbers, np.int64))
+
     @property
     def size(self) -> int:
         """Number of pairs, those that may not be picked included."""
@@ -303,7 +315,9 @@ class PairScores:
                 raise LearnerError(f"PairScores.{where}: no pair {first} among {rows}")
             return first, second
         if not (0 <= first < rows and 0 <= second < rows) or first == second:
-            raise LearnerError(f"PairScores.{where}: rows {first} and {second} are not a pair of {rows} responses")
+            raise LearnerError(
+                f"PairScores.{where}: rows {first} and {second} are not a pair of {rows} responses"
+            )
         if self._prompt[first] != self._prompt[second]:
             raise LearnerError(f"PairScores.{where}: rows {first} and {second} answer different prompts")
         return min(first, second), max(first, second)

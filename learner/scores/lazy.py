@@ -23,7 +23,9 @@ from learner.selection.candidates import TIE, Doubles, Floats, Rows
 _LISTED = 2048  # pairs kept fresh
 _MOST_PENDING = 512  # judgments absorbed before a flush, whatever the bounds say
 _FEW_PENDING = 16  # up to here a flush costs little more than looking at the margins alone
-_LAZY = 0.1  # outsiders looked at one by one before a flush is cheaper, as a share of the rows that a sweep reads
+_LAZY = (
+    0.1  # outsiders looked at one by one before a flush is cheaper, as a share of the rows that a sweep reads
+)
 _PROBES = 48
 _SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed for everywhere
 _ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
@@ -93,7 +95,10 @@ class LazyArgmax:
         self._short, self._highest, self._slack, self._drift = _empty(space.dimension), -np.inf, 0.0, 0.0
         self._fetched = 0  # outsiders looked at since the last flush
         self._answer: Best | None = None  # of the last call, until something changes
-        self._history = (0.12, 0)  # drift and updates of the last interval: how far the next allowance reaches
+        self._history = (
+            0.12,
+            0,
+        )  # drift and updates of the last interval: how far the next allowance reaches
         self.flushes = 0
 
     def reset(self, theta: Doubles, covariance: Doubles) -> None:
@@ -200,7 +205,8 @@ class LazyArgmax:
         least = np.array([max(size - blur, 0) if self.rule.margin == "rises" else size + blur])
         q = np.maximum(short.q[i : i + 1].astype(np.float64) - self._slack, 0)
         floor = float(self.rule.score(q, least, self.radius)[0])
-        return upper, max(floor - float(_ROUNDING) * abs(floor), float(_LOWEST))
+        floor = min(floor - float(_ROUNDING) * abs(floor), float(upper[i]))  # float32 may underflow
+        return upper, max(floor, float(_LOWEST))
 
     def _blur(self) -> float:
         """Error of a margin computed in float32."""
@@ -275,7 +281,9 @@ class LazyArgmax:
     def _scan(self) -> Best | None:
         """Settle among all pairs when thousands tie within float32: one sweep in float64."""
         form, best = by_matrix(self._covariance), -np.inf
-        leaders: list[tuple[float, int]] = []  # of each block: a score that ties with the best so far, smallest id
+        leaders: list[
+            tuple[float, int]
+        ] = []  # of each block: a score that ties with the best so far, smallest id
         allowed = self._open.copy()
         allowed[self._withdrawn] = False
         allowed[self._short.ids[self._short.alive]] = True
@@ -383,7 +391,7 @@ class LazyArgmax:
     def _own(self) -> None:
         if not self._owns:
             self._q, self._bound, self._open = self._q.copy(), self._bound.copy(), self._open.copy()
-            self._open[self._withdrawn] = False
+            self._open[self._withdrawn], self._bound[self._withdrawn] = False, -np.inf
             self._open[self._short.ids[self._short.alive]] = True
             self._withdrawn, self._owns = _NONE, True
 

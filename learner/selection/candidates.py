@@ -16,7 +16,9 @@ Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 TIE = 1e-9  # scores closer than this (relative) are a tie: the smallest pair id wins, whatever the rounding
-_NORM_SLACK = 1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
+_NORM_SLACK = (
+    1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ class State:
     radius: float = 1.0
 
     def __post_init__(self) -> None:
-        theta, covariance = checked_state(self.theta, self.covariance, len(np.atleast_1d(self.theta)), "State")
+        theta, covariance = checked_state(
+            self.theta, self.covariance, len(np.atleast_1d(self.theta)), "State"
+        )
         object.__setattr__(self, "theta", theta)
         object.__setattr__(self, "covariance", covariance)
 

@@ -13,7 +13,9 @@ from learner.selection.candidates import Doubles, State, checked_state
 DeploymentRule = Callable[[State, Doubles, np.random.Generator], tuple[int, int]]
 
 
-def deployment_pair(theta: ArrayLike, covariance: ArrayLike, features: ArrayLike, radius: float) -> tuple[int, int]:
+def deployment_pair(
+    theta: ArrayLike, covariance: ArrayLike, features: ArrayLike, radius: float
+) -> tuple[int, int]:
     """Answer and challenger for one prompt: the best predicted response and the most plausible rival. O(K d^2).
 
     a = argmax phi(a).theta (Eq. 6); a' = argmax phi(a').theta + 2 beta |phi(a') - phi(a)|_P (Eq. 7).

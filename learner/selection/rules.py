@@ -22,7 +22,9 @@ Led = tuple[Doubles, NDArray[np.bool_]]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-_QUADRATURE_LIMIT = 64.0  # beyond this q the 32 nodes stop being monotone, and the information is within 10 % of ln 2
+_QUADRATURE_LIMIT = (
+    64.0  # beyond this q the 32 nodes stop being monotone, and the information is within 10 % of ln 2
+)
 
 
 class Rule(Protocol):
@@ -125,8 +127,7 @@ def d_optimal(q: Floats, m: Floats, radius: float) -> Floats:
     >>> float(d_optimal(np.float64(4.0), np.float64(0.0), 1.0)) == float(np.log(2.0))
     True
     """
-    p = expit(m)
-    return np.asarray(np.log1p(p * (1 - p) * q))
+    return np.asarray(np.log1p(expit(m) * expit(-m) * q))  # 1 - expit(m) would lose the tail in float32
 
 
 def entropy(q: Floats, m: Floats, radius: float) -> Floats:
@@ -140,20 +141,26 @@ def bald(q: Floats, m: Floats, radius: float) -> Floats:
 
     H(E sigma(f)) - E H(sigma(f)), both under the same nodes: never negative, and right for small q. O(32) a pair.
     """
-    scale, centre = np.sqrt(np.clip(q, 0, _QUADRATURE_LIMIT)).astype(np.float64), -np.abs(m).astype(np.float64)
+    scale, centre = (
+        np.sqrt(np.clip(q, 0, _QUADRATURE_LIMIT)).astype(np.float64),
+        -np.abs(m).astype(np.float64),
+    )
     mean, expected = np.zeros_like(centre), np.zeros_like(centre)
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
         f = centre + node * scale
         mean += weight * expit(f)
         expected += weight * entropy(q, f, radius)
-    return np.asarray(-xlogy(mean, mean) - xlogy(1 - mean, 1 - mean) - expected)
+    return np.asarray(-xlogy(mean, mean) - (1 - mean) * np.log1p(-mean) - expected)
 
 
 def info_max(q: Floats, m: Floats, radius: float) -> Floats:
     """sigma(m + beta w) - sigma(m - beta w): width of the answer's confidence interval (InfoMax), w the pair width."""
-    reach = radius * np.sqrt(np.maximum(q, 0))
-    size = np.abs(m)  # even in m, and written so that far tails keep their digits
-    return np.asarray(expit(reach - size) - expit(-size - reach))
+    reach, size = radius * np.sqrt(np.maximum(q, 0)), np.abs(m)
+    top = np.maximum(
+        reach, size
+    )  # sinh(r) / (cosh(r) + cosh(m)), scaled: keeps its digits however small r is
+    sides = np.exp(size - top) + np.exp(-size - top) + np.exp(reach - top) + np.exp(-reach - top)
+    return np.asarray(-np.expm1(-2 * reach) * np.exp(reach - top) / sides)
 
 
 def delta_ucb(q: Floats, m: Floats, radius: float) -> Floats:

@@ -95,9 +95,11 @@ def test_a_score_never_falls_with_width_and_moves_with_the_margin_as_declared(na
     assert np.allclose(score, rule.score(q, -m, 1.3), rtol=1e-9, atol=1e-15)
     assert (np.diff(score, axis=0) >= -1e-12).all()
     sideways = np.diff(score, axis=1)
-    assert {"ignored": (sideways == 0).all(), "falls": (sideways <= 1e-12).all(), "rises": (sideways >= 0).all()}[
-        rule.margin
-    ]
+    assert {
+        "ignored": (sideways == 0).all(),
+        "falls": (sideways <= 1e-12).all(),
+        "rises": (sideways >= 0).all(),
+    }[rule.margin]
 
 
 def test_best_worst_shows_a_prompts_extremes_best_first() -> None:
@@ -106,7 +108,10 @@ def test_best_worst_shows_a_prompts_extremes_best_first() -> None:
     for seed in range(6):
         pick = RULES["best_worst"](state, pool, np.random.default_rng(seed))
         rows = [r for r, p in enumerate(PROMPTS) if p == PROMPTS[pick.first]]
-        assert (pick.first, pick.second) == (max(rows, key=reward.__getitem__), min(rows, key=reward.__getitem__))
+        assert (pick.first, pick.second) == (
+            max(rows, key=reward.__getitem__),
+            min(rows, key=reward.__getitem__),
+        )
         assert pick.probability == pytest.approx(1 / 3)
 
 
@@ -147,7 +152,9 @@ def test_drts_draws_from_the_posterior() -> None:
 def test_random_is_uniform_over_the_pairs_and_says_so() -> None:
     pool, rng = a_pool(), np.random.default_rng(1)
     picks = [RULES["random"](a_state(), pool, rng) for _ in range(4000)]
-    counts = [sum((p.first, p.second) == pair for p in picks) for pair in zip(pool.first, pool.second, strict=True)]
+    counts = [
+        sum((p.first, p.second) == pair for p in picks) for pair in zip(pool.first, pool.second, strict=True)
+    ]
     assert {p.probability for p in picks} == {1 / len(pool)}
     expected = 4000 / len(pool)
     assert sum((c - expected) ** 2 / expected for c in counts) < 2 * len(pool) + 10
@@ -203,7 +210,13 @@ def test_a_pair_in_flight_lowers_the_others_by_its_rank_one_term() -> None:
 
 def test_the_prompt_cap_counts_pairs_in_flight() -> None:
     picks = choose(
-        "d_optimal", a_state(), a_pool(), np.random.default_rng(0), count=9, pending=[(0, 2)], per_prompt_cap=2
+        "d_optimal",
+        a_state(),
+        a_pool(),
+        np.random.default_rng(0),
+        count=9,
+        pending=[(0, 2)],
+        per_prompt_cap=2,
     )
     assert sorted(PROMPTS[p.first] for p in picks) == [0, 1, 1, 2, 2]
 

@@ -1,0 +1,156 @@
+"""Exact pick per judgment against one pass over the same pairs and against full rescoring; memory a pair.
+
+Scores come in two shapes: ``uniform`` (z ~ N(0, I/d): all pairs nearly alike, the hard case) and ``skewed`` (lengths
+spread log-normally). Every judgment is drawn from a known theta, learned by OnePass, told to PairScores, and the next
+pair is picked and excluded. Both sides run on one thread, so that the ratio does not depend on idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from threadpoolctl import threadpool_limits
+
+from learner.estimators import OnePass
+from learner.scores import PairScores
+from learner.selection import RULES, Scored
+
+Floats = NDArray[np.float32]
+Difference = Callable[[int, int], NDArray[np.float64]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument(
+        "--responses-per-prompt", type=int, default=0, help="0: explicit pairs, z of each held"
+    )
+    parser.add_argument("--judgments", type=int, default=300)
+    parser.add_argument(
+        "--rule", default="d_optimal", choices=[n for n, r in RULES.items() if isinstance(r, Scored)]
+    )
+    parser.add_argument("--checks", type=int, default=20, help="picks compared with full float64 rescoring")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Both shapes of scores; the figures are the worse of the two (times are means over all judgments)."""
+    with threadpool_limits(limits=1):
+        rows = [_measure(args, shape) for shape in ("uniform", "skewed")]
+    figures = {
+        "pick_over_pass": max(row["pick_over_pass"] for row in rows),
+        "rescore_over_pick": min(row["rescore_over_pick"] for row in rows),
+        "same_picks": min(row["same_picks"] for row in rows),
+        "bytes_per_pair": max(row["bytes_per_pair"] for row in rows),
+        "median_pick_over_pass": max(row["median_pick_over_pass"] for row in rows),
+        **{f"pick_over_pass_{row['scores']}": row["pick_over_pass"] for row in rows},
+    }
+    return {"figures": figures, "rows": rows}
+
+
+def _measure(args: argparse.Namespace, shape: str) -> dict[str, Any]:
+    rng = np.random.default_rng(args.seed)
+    scores, difference = _pool(args, shape, rng)
+    learner, truth = OnePass(args.dim), 2 * rng.standard_normal(args.dim)
+    started = time.perf_counter()
+    scores.reset(learner.theta, learner.covariance)
+    rescore = time.perf_counter() - started
+    check_at = set(np.linspace(0, args.judgments - 1, args.checks).astype(int).tolist())
+    times, same = [], True
+    for step in range(args.judgments):
+        learner_state = learner.theta.copy(), learner.covariance.copy()
+        started = time.perf_counter()
+        pick = scores.pick()[0]
+        scores.exclude(pick.first, pick.second)
+        elapsed = time.perf_counter() - started
+        if step in check_at:
+            same = same and _is_best(scores, args, pick.score, *learner_state)
+        z = difference(pick.first, pick.second)
+        update = learner.learn_one(z, float(rng.random() < expit(z @ truth)))
+        started = time.perf_counter()
+        if update is not None:
+            scores.absorb(update.u, update.c, learner.theta)
+        times.append(elapsed + time.perf_counter() - started)
+    scores.reset(learner.theta, learner.covariance)  # warm, away from the diagonal start
+    started = time.perf_counter()
+    scores.reset(learner.theta, learner.covariance)
+    rescore = max(rescore, time.perf_counter() - started)
+    return _row(scores, shape, np.array(times), _one_pass(scores.size, args.dim), rescore, same)
+
+
+def _pool(args: argparse.Namespace, shape: str, rng: np.random.Generator) -> tuple[PairScores, Difference]:
+    per_prompt = args.responses_per_prompt
+    prompts = round(args.pairs / (per_prompt * (per_prompt - 1) / 2)) if per_prompt else 0
+    features = rng.standard_normal((prompts * per_prompt or args.pairs, args.dim), dtype=np.float32)
+    features /= np.float32(np.sqrt(args.dim * (2 if per_prompt else 1)))
+    if shape == "skewed":
+        features *= np.exp(0.7 * rng.standard_normal((len(features), 1))).astype(np.float32)
+    if not per_prompt:
+        scores = PairScores.from_pairs(features, rule=args.rule)
+        return scores, lambda first, _: features[first].astype(np.float64)
+    scores = PairScores(features, np.repeat(np.arange(prompts), per_prompt), rule=args.rule)
+    return scores, lambda first, second: features[first].astype(np.float64) - features[second]
+
+
+def _one_pass(pairs: int, dimension: int) -> float:
+    """Seconds to read every z once (a product with one vector), on materialised pairs; at most 2 GB are built."""
+    held = min(pairs, 2**29 // dimension)
+    z, u = np.ones((held, dimension), np.float32), np.ones(dimension, np.float32)
+    times = []
+    for _ in range(15):
+        started = time.perf_counter()
+        z @ u
+        times.append(time.perf_counter() - started)
+    return float(np.median(times)) * pairs / held
+
+
+def _is_best(
+    scores: PairScores,
+    args: argparse.Namespace,
+    score: float,
+    theta: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> bool:
+    """No pair that is still open scores more than the pick, rescored in full."""
+    rule = RULES[args.rule]
+    assert isinstance(rule, Scored)
+    fresh = np.concatenate([rule.score(q, m, 1.0) for q, m in _rescored(scores, theta, covariance)])
+    return bool(np.max(fresh[scores.open_pairs()], initial=0.0) <= score * (1 + 1e-9))
+
+
+def _rescored(
+    scores: PairScores, theta: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """q and m of every pair in order, from its difference, in float64 and in chunks."""
+    out = []
+    for begin in range(0, scores.size, 8192):
+        z = scores.differences(np.arange(begin, min(begin + 8192, scores.size)))
+        out.append((np.einsum("nd,nd->n", z @ covariance, z), z @ theta))
+    return out
+
+
+def _row(
+    scores: PairScores, shape: str, times: NDArray[np.float64], one_pass: float, rescore: float, same: bool
+) -> dict[str, Any]:
+    return {
+        "scores": shape,
+        "pairs": scores.size,
+        "pass_ms": 1e3 * one_pass,
+        "pick_ms": 1e3 * float(times.mean()),
+        "median_ms": 1e3 * float(np.median(times)),
+        "p95_ms": 1e3 * float(np.quantile(times, 0.95)),
+        "longest_ms": 1e3 * float(times.max()),
+        "rescore_ms": 1e3 * rescore,
+        "pick_over_pass": float(times.mean()) / one_pass,
+        "median_pick_over_pass": float(np.median(times)) / one_pass,
+        "rescore_over_pick": rescore / float(times.mean()),
+        "same_picks": int(same),
+        "bytes_per_pair": scores.nbytes / scores.size,
+    }

@@ -1,0 +1,339 @@
+"""PairScores against full rescoring of every pair, on random pools, with lists so short that every path is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from learner.errors import LearnerError
+from learner.scores import PairScores, lazy
+from learner.scores.pairs import WithinPromptPairs, by_matrix, by_updates
+from learner.selection import RULES, Candidates, Scored, State, choose
+
+SCORED = [name for name, rule in RULES.items() if isinstance(rule, Scored)]
+
+
+@pytest.fixture(params=[4, 2048], ids=["short list", "long list"])
+def listed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(lazy, "_LISTED", request.param)
+    monkeypatch.setattr(lazy, "_FEW_PENDING", 3)
+    monkeypatch.setattr(lazy, "_MOST_PENDING", 23)
+    yield request.param
+
+
+class Learner:
+    """Algorithm 1 in its rank-one form, and what PairScores is told of it."""
+
+    def __init__(self, dimension: int, seed: int, kick: float = 1.0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.truth = self.rng.normal(size=dimension)
+        self.theta, self.covariance, self.kick = np.zeros(dimension), np.eye(dimension), kick
+
+    def learn(self, z: np.ndarray, scores: PairScores) -> None:
+        answer = self.rng.random() < 1 / (1 + np.exp(-z @ self.truth))
+        u, w = self.covariance @ z, self.curvature(z)
+        p = 1 / (1 + np.exp(-z @ self.theta))
+        self.theta = self.theta - self.kick * (p - answer) / (1 + w * (z @ u)) * u
+        w = self.curvature(z)
+        c = w / (1 + w * (z @ u))
+        self.covariance = self.covariance - c * np.outer(u, u)
+        scores.absorb(u, c, self.theta)
+
+    def curvature(self, z: np.ndarray) -> float:
+        p = 1 / (1 + np.exp(-z @ self.theta))
+        return float(p * (1 - p))
+
+
+def a_pool(seed: int, dimension: int, repeats: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    prompt = np.repeat(np.arange(7) * 3, rng.integers(1, 11, size=7))
+    rng.shuffle(prompt)
+    features = rng.normal(size=(len(prompt), dimension)) * np.exp(0.5 * rng.normal(size=(len(prompt), 1)))
+    if repeats:  # copied responses: exact ties between pairs, and pairs of length zero
+        features = np.round(features)[rng.integers(len(prompt), size=len(prompt))]
+    return features.astype(np.float32), prompt, rng.random(len(prompt)) < 0.9
+
+
+def pairs(picks: list) -> list[tuple[int, int]]:
+    return [(p.first, p.second) for p in picks]
+
+
+@pytest.mark.parametrize("rule", SCORED)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000),
+    dimension=st.integers(1, 9),
+    repeats=st.booleans(),
+    kick=st.sampled_from([1.0, 6.0]),
+)
+def test_picks_are_those_of_full_rescoring(
+    listed: int, rule: str, seed: int, dimension: int, repeats: bool, kick: float
+) -> None:
+    features, prompt, eligible = a_pool(seed, dimension, repeats)
+    pool = Candidates.within_prompts(features, prompt, eligible=eligible, norm_cap=0.9, near_duplicate=0.05)
+    scores = PairScores(features, prompt, rule=rule, norm_cap=0.9, eligible=eligible)
+    learner = Learner(dimension, seed, kick)
+    scores.reset(learner.theta, learner.covariance)
+    open_ = np.ones(len(pool), bool)
+    for step in range(min(25, len(pool) - 6)):
+        left = pool.only(open_)
+        flying = [
+            (int(left.first[i]), int(left.second[i])) for i in learner.rng.integers(len(left), size=step % 3)
+        ]
+        flying = list(dict.fromkeys(flying))
+        state, count = State(learner.theta, learner.covariance), 1 + step % 3
+        expected = choose(rule, state, left, learner.rng, count=count, pending=flying, avoid=flying[:1])
+        got = scores.pick(count, pending=flying, avoid=flying[:1])
+        assert pairs(got) == pairs(expected)
+        assert np.allclose([p.width for p in got], [p.width for p in expected], rtol=1e-6, atol=1e-9)
+        first, second = pairs(got)[0] if step % 4 else (int(left.first[-1]), int(left.second[-1]))
+        scores.exclude(second, first)
+        open_[pool.place(first, second)] = False
+        learner.learn(features[first].astype(float) - features[second], scores)
+
+
+@pytest.mark.parametrize("rule", ["d_optimal", "entropy"])
+def test_explicit_pairs_give_the_picks_of_full_rescoring(listed: int, rule: str) -> None:
+    rng = np.random.default_rng(0)
+    z = (rng.normal(size=(700, 8)) * np.exp(rng.normal(size=(700, 1)))).astype(np.float32)
+    scores, learner = PairScores.from_pairs(z, rule=rule, norm_cap=None, near_duplicate=None), Learner(8, 1)
+    scores.reset(learner.theta, learner.covariance)
+    left = np.ones(700, bool)
+    for _ in range(60):
+        q, m = np.einsum("nd,nd->n", z @ learner.covariance, z), z @ learner.theta
+        expected = int(np.argmax(np.where(left, RULES[rule].score(q, m, 1.0), -np.inf)))
+        pick = scores.pick()[0]
+        assert (pick.first, pick.second) == (expected, -1)
+        scores.exclude(expected, -1)
+        left[expected] = False
+        learner.learn(z[expected].astype(float), scores)
+
+
+def test_pairs_of_equal_length_at_the_start_tie_and_the_smallest_wins(listed: int) -> None:
+    features = np.eye(40, dtype=np.float32)
+    scores = PairScores(features, np.repeat([5, 2], 20))
+    scores.reset(np.zeros(40), 0.3 * np.eye(40))
+    assert pairs(scores.pick(3)) == [(20, 21), (22, 23), (24, 25)]
+
+
+def test_picking_leaves_no_trace(listed: int) -> None:
+    features, prompt, _ = a_pool(3, 5, False)
+    told, silent = PairScores(features, prompt), PairScores(features, prompt)
+    learner = Learner(5, 3)
+    for scores in (told, silent):
+        scores.reset(learner.theta, learner.covariance)
+    before = told.pick(1)
+    told.pick(20, pending=pairs(told.pick(5)))
+    assert told.pick(1) == before
+    for row in (0, 4, 9):
+        mate = int(np.flatnonzero((prompt == prompt[row]) & (np.arange(len(prompt)) != row))[0])
+        z = features[row].astype(float) - features[mate]
+        learner.learn(z, told)
+        silent.absorb(told._argmax._directions[told._argmax._pending - 1], 0.0, learner.theta)  # theta only
+        told.pick(7, pending=[(row, mate)])
+    silent.reset(learner.theta, learner.covariance)
+    assert pairs(told.pick(4)) == pairs(silent.pick(4))
+
+
+def test_a_released_pair_in_flight_is_picked_again() -> None:
+    features, prompt, _ = a_pool(1, 4, False)
+    scores = PairScores(features, prompt)
+    scores.reset(np.zeros(4), np.eye(4))
+    best = pairs(scores.pick())[0]
+    assert best not in pairs(scores.pick(5, pending=[best]))
+    assert pairs(scores.pick())[0] == best
+
+
+def test_the_cap_counts_excluded_pending_and_picked_pairs_of_a_prompt() -> None:
+    features, prompt, _ = a_pool(2, 4, False)
+    scores = PairScores(features, prompt, per_prompt_cap=2, norm_cap=None)
+    scores.reset(np.zeros(4), np.eye(4))
+    first = scores.pick()[0]
+    scores.exclude(first.first, first.second)
+    scores.exclude(first.second, first.first)  # told twice, counted once
+    rows = [
+        r
+        for r in np.flatnonzero(prompt == prompt[first.first]).tolist()
+        if r not in (first.first, first.second)
+    ]
+    flying = (rows[0], first.first)
+    picks = scores.pick(99, pending=[flying])
+    asked = [int(prompt[a]) for a, _ in [*pairs(picks), flying, pairs([first])[0]]]
+    sizes = {int(p): n * (n - 1) // 2 for p, n in zip(*np.unique(prompt, return_counts=True), strict=True)}
+    assert {p: asked.count(p) for p in sizes if sizes[p]} == {p: min(2, sizes[p]) for p in sizes if sizes[p]}
+
+
+@pytest.mark.parametrize("rule", ["random", "best_worst", "drts", "max_min_lcb"])
+def test_rules_that_draw_at_random_choose_among_open_pairs_only(rule: str) -> None:
+    features, prompt, eligible = a_pool(4, 5, False)
+    pool = Candidates.within_prompts(features, prompt, eligible=eligible, norm_cap=0.95, near_duplicate=0.05)
+    scores = PairScores(features, prompt, rule=rule, eligible=eligible)
+    learner = Learner(5, 4)
+    scores.reset(learner.theta, learner.covariance)
+    allowed = {frozenset(p) for p in zip(pool.first.tolist(), pool.second.tolist(), strict=True)}
+    for _ in range(20):
+        pick = scores.pick(rng=learner.rng)[0]
+        assert frozenset((pick.first, pick.second)) in allowed
+        z = features[pick.first].astype(float) - features[pick.second]
+        assert pick.width == pytest.approx(np.sqrt(z @ learner.covariance @ z))
+        learner.learn(z, scores)
+    every = scores.pick(10_000, rng=learner.rng)
+    assert len({frozenset(p) for p in pairs(every)}) == len(every) == len(allowed) == scores.remaining
+
+
+def test_within_a_prompt_the_choice_is_the_rules_own() -> None:
+    features, _, _ = a_pool(5, 4, False)
+    prompt, theta = np.zeros(len(features), int), np.random.default_rng(0).normal(size=4)
+    pool = Candidates.within_prompts(features, prompt)
+    for rule in ("best_worst", "max_min_lcb", "drts"):
+        scores = PairScores(features, prompt, rule=rule, norm_cap=None, near_duplicate=None, radius=0.7)
+        scores.reset(theta, np.eye(4))
+        expected = RULES[rule](State(theta, np.eye(4), 0.7), pool, np.random.default_rng(2))
+        assert pairs(scores.pick(rng=np.random.default_rng(2))) == pairs([expected])
+
+
+def test_the_random_reserve_is_drawn_and_its_probability_reported() -> None:
+    features, prompt, _ = a_pool(6, 4, False)
+    scores = PairScores(features, prompt, random_reserve=0.25)
+    scores.reset(np.zeros(4), np.eye(4))
+    plain = PairScores(features, prompt)
+    plain.reset(np.zeros(4), np.eye(4))
+    best, rng, hits = pairs(plain.pick())[0], np.random.default_rng(0), 0
+    for _ in range(800):
+        pick = scores.pick(rng=rng)[0]
+        hit = (pick.first, pick.second) == best
+        hits += hit
+        assert pick.probability == pytest.approx(0.25 / scores.remaining + (0.75 if hit else 0))
+    assert hits / 800 == pytest.approx(0.75, abs=0.05)
+
+
+def test_pairs_are_numbered_by_prompt_then_rows_and_numbers_decode() -> None:
+    features, prompt, eligible = a_pool(8, 3, False)
+    space = WithinPromptPairs(features, prompt, eligible)
+    pool = Candidates.within_prompts(features, prompt, eligible=eligible)
+    first, second = space.rows(np.arange(space.size))
+    assert np.array_equal(first, pool.first) and np.array_equal(second, pool.second)
+    assert [space.find(a, b) for a, b in zip(second.tolist(), first.tolist(), strict=True)] == list(
+        range(space.size)
+    )
+
+
+@pytest.mark.parametrize("sizes", [[2, 2, 2], [3, 7, 3, 6, 7, 1], [30]])
+def test_a_sweep_visits_every_pair_once_with_its_exact_form(sizes: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    prompt = np.repeat(np.arange(len(sizes)), sizes)
+    features = rng.normal(size=(len(prompt), 5)) + 100.0  # a shared offset must cancel
+    space = WithinPromptPairs(features, prompt, np.ones(len(prompt), bool))
+    u, c, theta = rng.normal(size=(4, 5)), rng.random(4), rng.normal(size=5)
+    z = space.differences(np.arange(space.size))
+    matrix = u.T @ u
+    for form, expected in (
+        (by_updates(u, c), (z @ u.T) ** 2 @ c),
+        (by_matrix(matrix), np.einsum("nd,nd->n", z @ matrix, z)),
+    ):
+        seen, margins = np.full(space.size, np.nan), np.full(space.size, np.nan)
+        for where, value, margin in space.sweep(form, theta, np.float64):
+            assert np.isnan(seen[where]).all()
+            seen[where], margins[where] = value, margin
+        assert np.allclose(seen, expected) and np.allclose(margins, z @ theta)
+
+
+def test_a_memory_map_and_float64_features_pick_the_same(tmp_path: Path) -> None:
+    features, prompt, _ = a_pool(9, 6, False)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    picks = []
+    for form in (features, mapped, features.astype(np.float64)):
+        scores = PairScores(form, prompt)
+        scores.reset(np.ones(6), np.eye(6))
+        picks.append(pairs(scores.pick(6)))
+    assert picks[0] == picks[1] == picks[2]
+
+
+def test_widths_and_predictions_are_those_of_the_learner() -> None:
+    features, prompt, _ = a_pool(10, 5, False)
+    for rule in ("d_optimal", "random"):
+        scores, learner = PairScores(features, prompt, rule=rule), Learner(5, 10)
+        scores.reset(learner.theta, learner.covariance)
+        a, b = (
+            Candidates.within_prompts(features, prompt).first,
+            Candidates.within_prompts(features, prompt).second,
+        )
+        for i in range(8):
+            learner.learn(features[a[i]].astype(float) - features[b[i]], scores)
+        z = features[a].astype(float) - features[b]
+        precision = np.linalg.inv(learner.covariance)
+        assert np.allclose(
+            scores.width(a, b) ** 2, np.einsum("nd,nd->n", z, np.linalg.solve(precision, z.T).T)
+        )
+        assert np.allclose(scores.predict(a, b), 1 / (1 + np.exp(-z @ learner.theta)))
+
+
+def test_a_grown_pool_keeps_what_was_learned_and_excluded() -> None:
+    features, prompt, _ = a_pool(11, 5, False)
+    old, learner = len(features) - 9, Learner(5, 11)
+    scores = PairScores(features[:old], prompt[:old], norm_cap=None)
+    scores.reset(learner.theta, learner.covariance)
+    for _ in range(4):
+        pick = scores.pick()[0]
+        scores.exclude(pick.first, pick.second)
+        learner.learn(features[pick.first].astype(float) - features[pick.second], scores)
+    scores.extend(features, prompt)
+    fresh = PairScores(features, prompt, norm_cap=None)
+    fresh.reset(learner.theta, learner.covariance)
+    for pair in scores._excluded:
+        fresh.exclude(*pair)
+    assert pairs(scores.pick(5)) == pairs(fresh.pick(5))
+
+
+def test_nine_bytes_are_kept_a_pair() -> None:
+    prompts = 300
+    scores = PairScores(np.zeros((prompts * 64, 2), np.float32), np.repeat(np.arange(prompts), 64))
+    assert scores.size == prompts * 2016 and scores.nbytes / scores.size < 12
+
+
+def test_what_cannot_be_used_is_refused_with_its_place() -> None:
+    features, prompt, _ = a_pool(12, 3, False)
+    scores = PairScores(features, prompt)
+    with pytest.raises(LearnerError, match="call reset"):
+        scores.pick()
+    scores.reset(np.zeros(3), np.eye(3))
+    broken = features.copy()
+    broken[5, 1] = np.nan
+    other = int(np.flatnonzero(prompt != prompt[0])[0])
+    for attempt, words in (
+        (lambda: PairScores(broken, prompt), "row 5"),
+        (lambda: PairScores(features, prompt[:-1]), "do not fit"),
+        (lambda: PairScores(features, prompt, rule="luck"), "no rule named"),
+        (lambda: scores.reset(np.zeros(4), np.eye(4)), "do not fit 3 features"),
+        (lambda: scores.absorb(np.zeros(2), 0.1, np.zeros(3)), "absorb"),
+        (lambda: scores.absorb(np.zeros(3), np.inf, np.zeros(3)), "finite"),
+        (lambda: scores.exclude(0, other), "different prompts"),
+        (lambda: scores.exclude(0, 10_000), "not a pair"),
+        (lambda: scores.pick(pending=[(0, 0)]), "not a pair"),
+        (lambda: PairScores(features, prompt, rule="random").pick(), "call reset"),
+        (lambda: PairScores.from_pairs(np.full((3, 2), np.inf)), "row 0"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            attempt()
+
+
+@pytest.mark.parametrize("rule", ["d_optimal", "random", "best_worst"])
+def test_an_empty_pool_and_an_exhausted_one_say_so(rule: str) -> None:
+    rng = np.random.default_rng(0)
+    for features, prompt in ((np.zeros((0, 3), np.float32), []), (np.ones((2, 3), np.float32), [0, 1])):
+        scores = PairScores(features, prompt, rule=rule)
+        scores.reset(np.zeros(3), np.eye(3))
+        with pytest.raises(LearnerError, match="none of 0 pairs"):
+            scores.pick(rng=rng)
+    scores = PairScores(np.eye(3, dtype=np.float32), [0, 0, 0], rule=rule)
+    scores.reset(np.zeros(3), np.eye(3))
+    for pick in scores.pick(9, rng=rng):
+        scores.exclude(pick.first, pick.second)
+    with pytest.raises(LearnerError, match="none of 3 pairs"):
+        scores.pick(rng=rng)
