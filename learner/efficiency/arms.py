@@ -289,8 +289,10 @@ def _saved(
     logs = np.log(np.maximum(ratio, 1e-3))
     spread = percentile_interval(float(logs[0]), logs[1:], confidence, stretch)
     censored = bool(np.isinf(needed_control[0]))
-    top = limit / needed_active[0] if math.isfinite(limit) else math.inf
-    interval = Interval(float(ratio[0]), math.exp(spread.low), min(math.exp(spread.high), top), confidence)
+    top = limit / float(needed_active[0]) if math.isfinite(limit) else math.inf
+    estimate = float(ratio[0])
+    low, high = min(math.exp(spread.low), estimate), max(min(math.exp(spread.high), top), estimate)
+    interval = Interval(estimate, low, high, confidence)
     return LabelsSaved(
         interval,
         float(needed_active[0]),
