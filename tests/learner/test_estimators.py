@@ -151,6 +151,7 @@ BAD = {
     "z not a number": (np.full(D, np.nan), 1.0, 1.0, "finite"),
     "z infinite": (np.full(D, np.inf), 1.0, 1.0, "finite"),
     "y above 1": (np.ones(D), 1.5, 1.0, "y"),
+    "y below 0": (np.ones(D), -0.1, 1.0, "y"),
     "y not a number": (np.ones(D), np.nan, 1.0, "y"),
     "weight negative": (np.ones(D), 1.0, -1.0, "weight"),
     "weight infinite": (np.ones(D), 1.0, np.inf, "weight"),

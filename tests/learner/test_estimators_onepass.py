@@ -347,6 +347,24 @@ def test_implicit_descent_solves_its_own_equation() -> None:
         assert np.abs(gradient).max() < 1e-4
 
 
+def test_implicit_descent_in_a_ball_projects_in_its_local_norm() -> None:
+    Z, y, _ = stream(60, 5)
+    model = ImplicitOMD(5, Settings.practical(norm_bound=0.5))
+    free = ImplicitOMD(5)
+    for z, answer in zip(4 * Z, y, strict=True):
+        H = np.linalg.inv(model.covariance)
+        state = model.state()
+        state["settings"] = free.settings.array()
+        step = ImplicitOMD.from_state(state)
+        step.learn_one(z, answer)
+        p = sigmoid(z @ step.theta)
+        expected = step.theta
+        if np.linalg.norm(expected) > 0.5:
+            expected = nearest(H + p * (1 - p) * np.outer(z, z), expected, 0.5)
+        model.learn_one(z, answer)
+        assert np.allclose(model.theta, expected, atol=1e-9)
+
+
 def test_the_bank_uses_the_member_with_the_lowest_progressive_loss() -> None:
     Z, y, _ = stream(600, 40, seed=2)
     bank = OnePassBank(40, (0.01, 1.0, 100.0))
