@@ -53,7 +53,9 @@ def main() -> int:
         return failed or int("CI" in os.environ)
     services = {"TOUCHSTONE_TEST_DATABASE_URL": POSTGRES, "TOUCHSTONE_TEST_BROKER_URL": REDIS}
     marks = ["-m", "not browser and not mathematics"]
-    return failed or run("PostgreSQL and Redis", services, [*marks, "--ignore=tests/learner", "tests", *arguments])
+    return failed or run(
+        "PostgreSQL and Redis", services, [*marks, "--ignore=tests/learner", "tests", *arguments]
+    )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def test_with_an_empty_queue_the_pair_is_random_and_counts_as_control(project: P
     assert not comparison.prompt.is_evaluation
 
 
-def test_the_answer_is_stored_in_terms_of_the_comparison_not_of_the_screen(project: Project, ben: User) -> None:
+def test_the_answer_is_stored_in_terms_of_the_comparison_not_of_the_screen(
+    project: Project, ben: User
+) -> None:
     lease = serving.leases_for(project, ben, 1)[0]
     judgment = judging.record(ben, lease.pk, Submission("left"))
     assert judgment.answer == (Answer.SECOND if lease.swapped else Answer.FIRST)
