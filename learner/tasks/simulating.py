@@ -8,7 +8,7 @@ from annotate import judging, serving
 from annotate.judging import Submission
 from annotate.models import Job, Judgment, Lease, Membership, Project, Role, User
 from learner.errors import LearnerError
-from learner.simulate import SimulatedAnnotator, crowd
+from learner.simulate import SimulatedAnnotator, crowd, utility
 from learner.tasks.absorbing import absorb_waiting
 from learner.tasks.jobs import report
 
@@ -59,14 +59,14 @@ def answer_once(
     leases = serving.leases_for(project, user, 1)
     if not leases:
         return False
-    left, right = utility(leases[0], "left"), utility(leases[0], "right")
+    left, right = worth(leases[0], "left"), worth(leases[0], "right")
     answer = annotator.answer(left, right, rng)
     seconds = float(rng.lognormal(2.5, 0.5))
     judging.record(user, leases[0].pk, Submission(SIDES[str(answer)], lead_time=seconds))
     return True
 
 
-def utility(lease: Lease, side: str) -> float:
-    """The known worth of the response on that side."""
+def worth(lease: Lease, side: str) -> float:
+    """Utility, in logits, of the response on that side, from its known quality between 0 and 1."""
     response = lease.left if side == "left" else lease.right
-    return float(getattr(response, "utility", None) or 0.0)
+    return float(utility(getattr(response, "utility", None) or 0.0))
