@@ -129,4 +129,6 @@ def columns(run: Export, file: Wanted) -> str:
 
 
 def load(file: Wanted) -> str:
-    return f'```python\nload_dataset("{TYPES[file.format]}", data_files="{file.name}")\n```'
+    # Without these two, pandas takes a text such as "NaN" or "null" for a missing one.
+    more = ', keep_default_na=False, na_values=[""]' if file.format == "csv" else ""
+    return f'```python\nload_dataset("{TYPES[file.format]}", data_files="{file.name}"{more})\n```'

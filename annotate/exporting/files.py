@@ -9,9 +9,10 @@ from typing import Protocol
 
 from annotate.errors import TouchstoneError
 from annotate.exporting.formats import FORMATS, pieces
-from annotate.exporting.kinds import KINDS, Export, Row
+from annotate.exporting.kinds import KINDS, Export, Kind, Row
 from annotate.exporting.labels import Weigh, one
 from annotate.exporting.pages import Filters
+from annotate.exporting.typed import sometimes_filled, typed_first
 from annotate.models import Project, Prompt
 
 NAME = re.compile(r"(?P<kind>[a-z_]+)\.(?P<format>[a-z]+)(?P<packed>\.gz)?\Z")
@@ -67,18 +68,32 @@ def has_conversations(project: Project) -> bool:
     return Prompt.objects.filter(project=project, messages__isnull=False).exists()
 
 
-def rows(run: Export, kind: str) -> Iterator[Row]:
-    for row in KINDS[kind].rows(run):
+def rows(run: Export, file: Wanted) -> Iterator[Row]:
+    kind = KINDS[file.kind]
+    found = kind.rows(run)
+    if file.format == "jsonl":
+        found = typed(run, kind)
+    for row in found:
         run.rows += 1
         yield row
+
+
+def typed(run: Export, kind: Kind) -> Iterator[Row]:
+    """The rows in an order that gives every column its type at once; what is left out is counted once."""
+    names = {*kind.columns(run.conversational), "utility"}
+
+    def again() -> Iterator[Row]:
+        run.left_out = dict.fromkeys(run.left_out, 0)
+        return kind.rows(run)
+
+    return typed_first(again, sometimes_filled(run.project, names))
 
 
 def stream(run: Export, file: Wanted) -> Iterator[bytes]:
     """The file's bytes, a piece at a time; afterwards ``run`` says how many rows there were and what was left out."""
     file.check()
-    return pieces(
-        rows(run, file.kind), KINDS[file.kind].columns(run.conversational), file.format, file.packed
-    )
+    columns = KINDS[file.kind].columns(run.conversational)
+    return pieces(rows(run, file), columns, file.format, file.packed)
 
 
 def export(

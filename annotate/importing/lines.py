@@ -38,7 +38,7 @@ class Unpacked(io.RawIOBase):
         return size
 
 
-def unpacked(file: io.BufferedReader, packed: bool) -> io.BufferedReader:
+def unpacked(file: BinaryIO, packed: bool) -> BinaryIO:
     """The plain bytes of a file that may be packed; the file stays open when this is let go."""
     return io.BufferedReader(Unpacked(file), PIECE) if packed else file
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,7 +62,7 @@ class Source:
     """An open file, and how far into it the reader is: in bytes, or in rows of a Parquet file."""
 
     kind: Kind
-    file: BufferedReader
+    file: BinaryIO
     total: int
     passed: int = 0
 
@@ -85,7 +85,7 @@ class Source:
 def opened(path: Path) -> Source:
     """Recognise the file and open it; close ``.file`` when done."""
     kind = sniff(path)
-    file = path.open("rb", buffering=PIECE)
+    file = BufferedReader(FileIO(path), PIECE)
     if kind.format == "parquet":
         try:
             return Source(kind, file, pq.ParquetFile(path).metadata.num_rows)

@@ -6,8 +6,8 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from annotate.errors import TouchstoneError
 from annotate.importing.lines import unpacked
@@ -52,12 +52,12 @@ def sniff(path: Path) -> Kind:
     return text_kind(path, packed, head.removeprefix(b"\xef\xbb\xbf"))
 
 
-def beginning(file: BufferedReader) -> bytes:
+def beginning(file: BinaryIO) -> bytes:
     """The first bytes; of a file that ends in the middle of its packing, those that can be had."""
     head = b""
     while len(head) < HEAD:
         try:
-            piece = file.read1(HEAD)
+            piece = file.read1(HEAD)  # type: ignore[attr-defined]
         except (OSError, EOFError, zlib.error):
             if head:
                 break
