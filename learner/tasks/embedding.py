@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,13 +28,15 @@ logger = logging.getLogger(__name__)
 SHARD = 512
 Floats = npt.NDArray[np.float32]
 _encoders: dict[str, Encoder] = {}
+_one_at_a_time = threading.Lock()
 
 
 def encoder_named(name: str) -> Encoder:
-    """The encoder, loaded once per process."""
-    if name not in _encoders:
-        _encoders[name] = load_encoder(name)
-    return _encoders[name]
+    """The encoder, loaded once per process; one thread at a time, since importing transformers is not safe otherwise."""
+    with _one_at_a_time:
+        if name not in _encoders:
+            _encoders[name] = load_encoder(name)
+        return _encoders[name]
 
 
 def raw_folder(version: FeatureVersion) -> Path:
@@ -67,6 +70,9 @@ def embed_missing(project_id: int) -> int:
             finish_job(job, Job.State.FAILED, str(error))
             logger.warning("embedding project %s failed: %s", project_id, error)
             return 0
+        except Exception as error:
+            finish_job(job, Job.State.FAILED, f"{type(error).__name__}: {error}")
+            raise
         finish_job(job, Job.State.DONE, f"{count:,} responses embedded with {version.encoder}.")
     ring("absorb", project_id)
     return count
@@ -115,7 +121,8 @@ def encode_shards(project: Project, version: FeatureVersion, encoder: Encoder, t
     for start, stop in missing:
         pairs = texts_of(project, start, stop)
         texts = [encoder.compose(prompt, response) for prompt, response in pairs]
-        rows = encoder.encode(texts)
+        with _one_at_a_time:  # two pools at once would only share the same processors
+            rows = encoder.encode(texts)
         store.write_shard(folder, start, rows, encoder.digest, store.texts_digest(texts))
         job.done += stop - start
         job.rate = job.done / max(time.monotonic() - began, 1e-9)

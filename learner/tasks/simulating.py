@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from annotate import judging, serving
 from annotate.judging import Submission
-from annotate.models import Job, Judgment, Lease, Membership, Project, Role, User
+from annotate.models import FeatureVersion, Job, Judgment, Lease, Membership, Project, Role, User
 from learner.errors import LearnerError
 from learner.simulate import SimulatedAnnotator, crowd, utility
 from learner.tasks.absorbing import absorb_waiting
+from learner.tasks.embedding import embed_missing
 from learner.tasks.jobs import report
 
 ANNOTATORS = 6
@@ -23,6 +26,7 @@ def simulate_judgments(job: Job) -> str:
     if project is None or not project.is_simulated:
         raise LearnerError("Only a project marked as simulated takes synthetic judgments.")
     job.total = int(job.arguments["judgments"])
+    wait_for_features(job, project)
     rng = np.random.default_rng(int(job.arguments.get("seed", 0)))
     people = list(zip(synthetic_users(project), crowd(ANNOTATORS, rng), strict=True))
     done = Judgment.objects.filter(project=project, replaced_at=None).count()
@@ -37,6 +41,18 @@ def simulate_judgments(job: Job) -> str:
     absorb_waiting(project.pk)
     report(job, done)
     return f"{done:,} judgments by {len(people)} synthetic annotators."
+
+
+def wait_for_features(job: Job, project: Project, seconds: float = 1800.0) -> None:
+    """Embed the pool here, or wait for the worker that does: without features every pair would be random."""
+    deadline = time.monotonic() + seconds
+    while not project.feature_versions.filter(state=FeatureVersion.State.LIVE).exists():
+        if time.monotonic() > deadline:
+            raise LearnerError("The responses were not embedded in half an hour; is there an embed worker?")
+        if not embed_missing(project.pk):
+            report(job, 0, "Waiting for the responses to be embedded.")
+            time.sleep(1.0)
+    absorb_waiting(project.pk)
 
 
 def synthetic_users(project: Project) -> list[User]:

@@ -39,7 +39,7 @@ class Command(BaseCommand):
             self.make("demo", "Everyday assistants", owner, evaluation_prompt_share=0.15)
         if not Project.objects.filter(slug="simulated").exists():
             project = self.make(
-                "simulated", "Simulated crowd", owner, is_simulated=True, evaluation_prompt_share=0.25,
+                "simulated", "Simulated crowd", owner, is_simulated=True, evaluation_prompt_share=0.4,
                 evaluation_share=0.2, control_share=0.3,
             )  # fmt: skip
             job = Job.objects.create(
