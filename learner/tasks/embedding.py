@@ -32,7 +32,7 @@ _one_at_a_time = threading.Lock()
 
 
 def encoder_named(name: str) -> Encoder:
-    """The encoder, loaded once per process; one thread at a time, since importing transformers is not safe otherwise."""
+    """The encoder, loaded once per process; one thread at a time: importing transformers twice at once fails."""
     with _one_at_a_time:
         if name not in _encoders:
             _encoders[name] = load_encoder(name)
