@@ -7,7 +7,7 @@
   const say = main.dataset;
   const PRELOAD = 2;
   const TOO_SOON = 350; // Milliseconds after a pair appears in which a second click or a held key answers nothing.
-  const POLL = [5000, 10000, 20000, 30000];
+  const POLL = [2000, 5000, 10000, 20000, 30000];
   const seen = new Map(); // Milliseconds for which a pair was in view before another took its place.
   const answered = new Set(); // Leases answered on this page: a late reply must not bring one back.
   const modes = { raw: false, differences: false };

@@ -1,0 +1,461 @@
+"""Comparing in a real browser: by keyboard, by touch, without scripts, without network, in two tabs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, Route, expect
+
+from annotate.models import Answer, Comparison, Judgment, Lease, Project, Prompt, Response, User
+from tests.browser import Open
+
+pytest_plugins = ["tests.browser"]
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+HERE = "/projects/tides/compare/"
+PAIR = ".pair:not([hidden])"
+SENDING = "**/projects/tides/leases/**"
+
+
+def lease_on(page: Page) -> str:
+    return page.locator(PAIR).get_attribute("data-lease") or ""
+
+
+def ready(page: Page) -> str:
+    """Wait until the pair takes answers: for a moment after it appears a double click must not answer it."""
+    expect(page.locator(PAIR)).to_have_count(1)
+    page.wait_for_timeout(400)
+    return lease_on(page)
+
+
+def press(page: Page, key: str) -> str:
+    """Answer the pair in view; returns its lease."""
+    lease = ready(page)
+    page.keyboard.press(key)
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(0)
+    return lease
+
+
+def kept(page: Page) -> list[dict[str, str]]:
+    """What the browser has not sent yet."""
+    found = page.evaluate(
+        "Object.keys(localStorage).filter(k => k.startsWith('touchstone-outbox')).map(k => localStorage[k])"
+    )
+    return [entry for text in found for entry in json.loads(text)]
+
+
+def until_sent(page: Page) -> None:
+    until(page, lambda: kept(page) == [])
+
+
+def until(page: Page, true: Callable[[], bool], seconds: float = 8.0) -> None:
+    """Wait by asking: the page's policy forbids playwright's own waiting expressions, as it should."""
+    for _ in range(int(seconds * 20)):
+        if true():
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("it did not happen in time")
+
+
+def answer_to(lease: str) -> str:
+    """The current answer to the lease in terms of the screen."""
+    judgment = Judgment.objects.select_related("lease").get(lease=lease, replaced_at=None)
+    if judgment.answer in (Answer.TIE, Answer.BOTH_BAD):
+        return judgment.answer
+    assert judgment.lease is not None
+    return "right" if (judgment.answer == Answer.FIRST) == judgment.lease.swapped else "left"
+
+
+KEYS = {"1": "left", "ArrowLeft": "left", "2": "right", "ArrowRight": "right", "3": "tie", "0": "tie"}
+KEYS |= {"ArrowDown": "tie", "4": "both_bad"}
+
+
+def test_each_key_gives_its_answer(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    given = {key: press(page, key) for key in KEYS}
+    until_sent(page)
+    assert {key: answer_to(lease) for key, lease in given.items()} == KEYS
+
+
+def test_the_next_pair_is_there_before_the_answer_arrives(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    waiting: list[Route] = []
+    page.route(SENDING, lambda route: waiting.append(route))
+    first = press(page, "1")
+    second = ready(page)
+    assert second != first
+    assert Judgment.objects.count() == 0
+    for route in waiting:
+        route.continue_()
+    page.unroute(SENDING)
+    until_sent(page)
+    assert lease_on(page) == second
+    expect(page.locator(".pair")).to_have_count(2)
+
+
+def test_ten_answers_in_a_row_take_no_noticeable_time_and_nothing_moves(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    page.evaluate(
+        "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(e => window.shift += e.value))"
+        ".observe({type: 'layout-shift', buffered: true})"
+    )
+    for key in "1234123412":
+        press(page, key)
+    until_sent(page)
+    assert Judgment.objects.count() == 10
+    swaps = page.evaluate("performance.getEntriesByName('touchstone-swap').map(e => e.duration)")
+    assert len(swaps) == 10
+    assert statistics.median(swaps) < 120
+    assert page.evaluate("window.shift") == 0
+
+
+def test_a_held_key_and_a_double_click_answer_one_pair(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    ready(page)
+    page.locator(f"{PAIR} .answer.left").dblclick()
+    for _ in range(5):
+        page.keyboard.down("2")
+    page.keyboard.up("2")
+    page.wait_for_timeout(300)
+    until_sent(page)
+    assert Judgment.objects.count() == 1
+
+
+def test_answers_given_without_network_are_sent_once_when_it_returns(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    ready(page)
+    page.context.set_offline(True)
+    first, second = press(page, "1"), press(page, "2")
+    expect(page.locator("[data-toast]")).to_contain_text("kept in this browser")
+    assert [entry["lease"] for entry in kept(page)] == [first, second]
+    assert Judgment.objects.count() == 0
+    page.context.set_offline(False)
+    until_sent(page)
+    assert (answer_to(first), answer_to(second)) == ("left", "right")
+    ready(page)
+
+
+def test_an_answer_survives_the_tab_being_closed_before_it_was_sent(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    page.route(SENDING, lambda route: route.abort())
+    lease = press(page, "2")
+    page.wait_for_timeout(100)
+    again = page.context.new_page()
+    page.close()
+    again.goto(HERE)
+    until_sent(again)
+    assert answer_to(lease) == "right"
+    assert ready(again) != lease
+
+
+def test_an_answer_whose_reply_was_lost_is_counted_once(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    lost: list[int] = []
+
+    def lose_the_first_reply(route: Route) -> None:
+        if lost:
+            return route.continue_()
+        lost.append(route.fetch().status)
+        return route.abort()
+
+    page.route(SENDING, lose_the_first_reply)
+    lease = press(page, "1")
+    until_sent(page)
+    assert lost == [200]
+    assert Judgment.objects.count() == 1
+    assert answer_to(lease) == "left"
+
+
+def test_an_answer_waits_while_the_server_fails(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    failures = iter([500, 503])
+    page.route(
+        SENDING,
+        lambda route: route.fulfill(status=status) if (status := next(failures, None)) else route.continue_(),
+    )
+    lease = press(page, "1")
+    expect(page.locator("[data-toast]")).to_contain_text("cannot be reached")
+    until_sent(page)
+    assert answer_to(lease) == "left"
+
+
+def test_an_answer_waits_while_one_is_signed_out(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    cookies = page.context.cookies()
+    ready(page)
+    page.context.clear_cookies(name="sessionid")
+    lease = press(page, "1")
+    expect(page.locator("[data-toast]")).to_contain_text("signed out")
+    page.context.add_cookies(cookies)  # type: ignore[arg-type]
+    page.reload()
+    until_sent(page)
+    assert answer_to(lease) == "left"
+
+
+def test_a_refused_answer_is_explained_and_the_next_pair_comes(
+    open_as: Open, ben: User, cho: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    Lease.objects.filter(pk=lease).update(outcome=Lease.Outcome.EXPIRED)
+    Comparison.objects.filter(leases=lease).update(state=Comparison.State.WITHDRAWN)
+    press(page, "1")
+    expect(page.locator("[data-toast]")).to_contain_text("somebody else has it now")
+    until_sent(page)
+    ready(page)
+    assert Judgment.objects.count() == 0
+
+
+def test_undo_brings_the_pair_back_and_the_new_answer_counts(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    lease = press(page, "1")
+    after = ready(page)
+    page.keyboard.press("u")
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(1)
+    press(page, "2")
+    until_sent(page)
+    assert answer_to(lease) == "right"
+    assert Judgment.objects.filter(replaced_at=None).count() == 1
+    assert lease_on(page) == after
+
+
+def test_undo_without_network_takes_back_what_was_not_sent(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    ready(page)
+    page.context.set_offline(True)
+    lease = press(page, "1")
+    expect(page.locator("[data-toast]")).to_contain_text("kept in this browser")
+    page.keyboard.press("u")
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(1)
+    assert kept(page) == []
+    page.context.set_offline(False)
+    press(page, "3")
+    until_sent(page)
+    assert answer_to(lease) == "tie"
+
+
+def test_skipping_by_key_sends_the_reason(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    page.keyboard.press("s")
+    page.keyboard.press("5")
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(0)
+    until_sent(page)
+    skipped = Lease.objects.get(pk=lease)
+    assert (skipped.outcome, skipped.reason) == ("skipped", "broken")
+    assert Judgment.objects.count() == 0
+
+
+def test_a_reason_begun_survives_a_reload_and_travels_with_the_answer(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    page.keyboard.press("w")
+    page.keyboard.type("it is 1 of 2")
+    page.reload()
+    ready(page)
+    page.keyboard.press("w")
+    expect(page.locator(f"{PAIR} [name=rationale]")).to_have_value("it is 1 of 2")
+    page.locator(f"{PAIR} [data-suggestions] button").first.click()
+    page.keyboard.press("Escape")
+    press(page, "1")
+    until_sent(page)
+    assert Judgment.objects.get(lease=lease).rationale == "it is 1 of 2; more correct"
+
+
+def test_the_time_counts_only_while_the_pair_is_in_view(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    page.wait_for_timeout(700)
+    press(page, "1")
+    until_sent(page)
+    lead_time = Judgment.objects.get(lease=lease).lead_time
+    assert lead_time is not None
+    assert 1.0 < lead_time < 4.0
+
+
+def test_two_tabs_agree_on_one_answer(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    other = page.context.new_page()
+    other.goto(HERE)
+    lease = ready(other)
+    assert ready(page) == lease
+    press(page, "1")
+    expect(other.locator(f'[data-lease="{lease}"]')).to_have_count(0)
+    until_sent(page)
+    assert answer_to(lease) == "left"
+    assert ready(other) == ready(page)
+
+
+def test_a_pair_appears_by_itself_when_there_is_work_again(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    Project.objects.update(budget=0)
+    page = open_as(ben, HERE)
+    expect(page.locator("[data-nothing=budget]")).to_be_visible()
+    Project.objects.update(budget=None)
+    expect(page.locator(PAIR)).to_have_count(1, timeout=8000)
+
+
+def test_keys_rest_while_typing_and_the_sheet_lists_them(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("1")
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).not_to_be_visible()
+    assert lease_on(page) == lease
+
+
+def test_the_arrow_down_scrolls_a_long_pair_and_never_answers_it(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    Response.objects.update(text="The tide turns.\n\n" * 80)
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    until(page, lambda: page.evaluate("scrollY > 0"))
+    assert lease_on(page) == lease
+
+
+def test_raw_text_and_differences_are_shown_on_demand(open_as: Open, ben: User, project: Project) -> None:
+    for i, response in enumerate(Response.objects.all()):
+        Response.objects.filter(pk=response.pk).update(text=f"The **moon** pulls the sea {i} times a day.")
+    page = open_as(ben, HERE)
+    ready(page)
+    page.keyboard.press("d")
+    assert page.evaluate("CSS.highlights.get('differs').size") == 2
+    page.keyboard.press("r")
+    expect(page.locator(f"{PAIR} .response .raw").first).to_contain_text("**moon**")
+    page.keyboard.press("d")
+    assert page.evaluate("CSS.highlights.has('differs')") is False
+
+
+def test_everything_works_without_scripts(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, HERE, java_script_enabled=False)
+    first = lease_on(page)
+    page.locator(f"{PAIR} .answer.left").click()
+    assert answer_to(first) == "left"
+    page.locator(f"{PAIR} .undo button").click()
+    assert lease_on(page) == first
+    page.locator(f"{PAIR} .skip summary").click()
+    page.locator(f"{PAIR} .skip button[value=unclear]").click()
+    assert Lease.objects.get(pk=first).reason == "unclear"
+    assert lease_on(page) != first
+
+
+def test_on_a_phone_the_bar_is_under_the_thumb_and_nothing_overflows(
+    open_as: Open, ben: User, project: Project, keep_picture: Callable[[Page, str], None]
+) -> None:
+    page = open_as(ben, HERE, width=390, height=844, is_mobile=True, has_touch=True)
+    lease = ready(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for button in page.locator(f"{PAIR} .answer").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+        assert box["width"] >= 44
+        assert box["y"] > 844 / 2
+    keep_picture(page, "compare on a phone")
+    page.locator(f"{PAIR} .answer.right").tap()
+    until_sent(page)
+    assert answer_to(lease) == "right"
+
+
+def test_hostile_texts_stay_texts_in_the_browser(open_as: Open, ben: User, project: Project) -> None:
+    attack = (
+        "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(1)> ![x](https://evil.example/p.png)"
+        " [x](javascript:alert(1)) $\\text{<img src=x onerror=alert(1)>}$ \"'><svg onload=alert(1)>"
+    )
+    Response.objects.update(text=attack)
+    Prompt.objects.update(text=attack)
+    Project.objects.update(name=attack[:100], question=attack[:200], guidelines=attack)
+    page = open_as(ben, HERE)
+    ready(page)
+    for key in "grdp1":
+        page.keyboard.press(key)
+    until_sent(page)
+    assert page.locator("img, main script, iframe").count() == 0
+
+
+@pytest.fixture
+def everything(project: Project) -> Iterator[Project]:
+    """A project whose texts have all that texts can have."""
+    text = (
+        "# Tides\n\nThe *moon* pulls: $F = G\\frac{m}{r^2}$.\n\n| day | height |\n|---|--:|\n| 1 | 2.5 |\n\n"
+        "```python\n# a comment\ndef tide(h):\n    return f'{h} m' + str(1)\n```\n\n> quoted\n\n[link](https://sea.example)"
+    )
+    Response.objects.update(text=text)
+    turns = [("user", text), ("assistant", text), ("user", "And now?")]
+    Prompt.objects.update(messages=[{"role": role, "content": content} for role, content in turns])
+    Project.objects.update(guidelines=text, is_simulated=True)
+    yield project
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_on_any_page(
+    open_as: Open,
+    ben: User,
+    everything: Project,
+    scheme: str,
+    width: int,
+    keep_picture: Callable[[Page, str], None],
+) -> None:
+    page = open_as(ben, HERE, width=width, color_scheme=scheme, reduced_motion="reduce")
+    ready(page)
+    assert_accessible(page)
+    keep_picture(page, f"compare {width} {scheme}")
+    for key in "gs":
+        page.keyboard.press(key)
+        assert_accessible(page)
+        keep_picture(page, f"compare {key} {width} {scheme}")
+        page.keyboard.press("Escape")
+    for path in ("/", "/accounts/password/change/", "/accounts/2fa/", "/accounts/logout/", "/nowhere/"):
+        page.goto(path)
+        assert_accessible(page)
+    visitor = open_as(None, "/accounts/login/", width=width, color_scheme=scheme, reduced_motion="reduce")
+    assert_accessible(visitor)
+    keep_picture(visitor, f"sign-in {width} {scheme}")
+
+
+def assert_accessible(page: Page) -> None:
+    results = Axe().run(page)
+    assert results.violations_count == 0, f"{page.url}\n{results.generate_report()}"
+
+
+def test_the_chosen_theme_is_kept(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, "/", color_scheme="light")
+    page.locator(".menu summary").click()
+    toggle = page.locator("[data-theme-toggle]")
+    toggle.click()
+    toggle.click()
+    expect(toggle).to_have_text("Theme: dark")
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+
+def test_the_page_weighs_little(open_as: Open, ben: User, project: Project) -> None:
+    page = open_as(ben, "/")
+    weights: list[int] = []
+    page.on("response", lambda response: weights.append(len(response.body())))
+    page.goto(HERE)
+    ready(page)
+    assert sum(weights) < 150_000
