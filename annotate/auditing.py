@@ -1,0 +1,71 @@
+"""The audit log: who did what to a project's settings, people and data, and how a line of it is read aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotate.models import AuditEvent, Project, User
+
+VERBS: dict[str, str | Promise] = {
+    "created": gettext_lazy("created the project"),
+    "duplicated": gettext_lazy("made a copy of the project"),
+    "changed": gettext_lazy("changed the settings"),
+    "archived": gettext_lazy("archived the project"),
+    "unarchived": gettext_lazy("took the project out of the archive"),
+    "deleted": gettext_lazy("deleted the project"),
+    "invited": gettext_lazy("invited"),
+    "revoked": gettext_lazy("withdrew the invitation of"),
+    "joined": gettext_lazy("joined by an invitation"),
+    "role": gettext_lazy("changed the role of"),
+    "removed": gettext_lazy("removed"),
+    "released": gettext_lazy("took a lease back from"),
+    "imported": gettext_lazy("imported"),
+    "exported": gettext_lazy("exported"),
+}
+CHANGES = {"changed", "role"}  # Their details are {field: [before, after]}.
+
+
+def record(
+    project: Project | None, actor: User | None, verb: str, subject: str = "", **details: Any
+) -> AuditEvent:
+    """Add a line. Call it in the transaction of what it tells of, so that neither is there without the other."""
+    return AuditEvent.objects.create(
+        project=project, actor=actor, verb=verb[:40], subject=subject[:200], details=details
+    )
+
+
+def sentence(event: AuditEvent) -> str:
+    """What was done, after the name of who did it."""
+    return f"{VERBS.get(event.verb, event.verb)} {event.subject}".strip()
+
+
+def details(event: AuditEvent) -> Iterator[tuple[str, str, str]]:
+    """(what, before, after) of each detail; something that was not a change has no before."""
+    given = event.details if isinstance(event.details, dict) else {"": event.details}
+    for name, value in given.items():
+        if event.verb in CHANGES and isinstance(value, list) and len(value) == 2:
+            yield label(name), shown(value[0]), shown(value[1])
+        else:
+            yield label(name), "", shown(value)
+
+
+def label(name: str) -> str:
+    """A setting's name as the settings page has it."""
+    fields = {field.name: field for field in Project._meta.fields}
+    return capfirst(str(fields[name].verbose_name)) if name in fields else name.replace("_", " ")
+
+
+def shown(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return _("none")
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    return str(value)
