@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from learner.estimators import OnePass
 from learner.scores import PairScores
-from learner.selection import RULES, Scored
+from learner.selection import RULES, Pick, Scored
+from learner.selection.candidates import TIE
 
 Floats = NDArray[np.float32]
 Difference = Callable[[int, int], NDArray[np.float64]]
@@ -59,29 +60,28 @@ def _measure(args: argparse.Namespace, shape: str) -> dict[str, Any]:
     rng = np.random.default_rng(args.seed)
     scores, difference = _pool(args, shape, rng)
     learner, truth = OnePass(args.dim), 2 * rng.standard_normal(args.dim)
-    started = time.perf_counter()
+    started = time.thread_time()
     scores.reset(learner.theta, learner.covariance)
-    rescore = time.perf_counter() - started
+    rescore = time.thread_time() - started
     check_at = set(np.linspace(0, args.judgments - 1, args.checks).astype(int).tolist())
     times, same = [], True
     for step in range(args.judgments):
-        learner_state = learner.theta.copy(), learner.covariance.copy()
-        started = time.perf_counter()
+        started = time.thread_time()
         pick = scores.pick()[0]
-        scores.exclude(pick.first, pick.second)
-        elapsed = time.perf_counter() - started
+        elapsed = time.thread_time() - started
         if step in check_at:
-            same = same and _is_best(scores, args, pick.score, *learner_state)
+            same = same and _is_best(scores, args, pick, learner)
         z = difference(pick.first, pick.second)
         update = learner.learn_one(z, float(rng.random() < expit(z @ truth)))
-        started = time.perf_counter()
+        started = time.thread_time()
+        scores.exclude(pick.first, pick.second)
         if update is not None:
             scores.absorb(update.u, update.c, learner.theta)
-        times.append(elapsed + time.perf_counter() - started)
+        times.append(elapsed + time.thread_time() - started)
     scores.reset(learner.theta, learner.covariance)  # warm, away from the diagonal start
-    started = time.perf_counter()
+    started = time.thread_time()
     scores.reset(learner.theta, learner.covariance)
-    rescore = max(rescore, time.perf_counter() - started)
+    rescore = max(rescore, time.thread_time() - started)
     return _row(scores, shape, np.array(times), _one_pass(scores.size, args.dim), rescore, same)
 
 
@@ -105,24 +105,22 @@ def _one_pass(pairs: int, dimension: int) -> float:
     z, u = np.ones((held, dimension), np.float32), np.ones(dimension, np.float32)
     times = []
     for _ in range(15):
-        started = time.perf_counter()
+        started = time.thread_time()
         z @ u
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     return float(np.median(times)) * pairs / held
 
 
-def _is_best(
-    scores: PairScores,
-    args: argparse.Namespace,
-    score: float,
-    theta: NDArray[np.float64],
-    covariance: NDArray[np.float64],
-) -> bool:
-    """No pair that is still open scores more than the pick, rescored in full."""
+def _is_best(scores: PairScores, args: argparse.Namespace, pick: Pick, learner: OnePass) -> bool:
+    """The pick is the first of the open pairs with the largest score, every pair rescored in full."""
     rule = RULES[args.rule]
     assert isinstance(rule, Scored)
+    theta, covariance = np.asarray(learner.theta, np.float64), np.asarray(learner.covariance, np.float64)
     fresh = np.concatenate([rule.score(q, m, 1.0) for q, m in _rescored(scores, theta, covariance)])
-    return bool(np.max(fresh[scores.open_pairs()], initial=0.0) <= score * (1 + 1e-9))
+    numbers = scores.open_pairs()
+    best = fresh[numbers].max()
+    first = int(numbers[np.argmax(fresh[numbers] >= best * (1 - TIE))])
+    return scores.rows(first) == (pick.first, pick.second)
 
 
 def _rescored(

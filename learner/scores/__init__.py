@@ -53,7 +53,7 @@ class PairScores:
 
     Notes
     -----
-    Cost: ``reset`` O(M d^2 + N d) for N pairs; ``absorb`` O(d); ``pick`` O(2048 d), and every few dozen judgments
+    Cost: ``reset`` O(M d^2 + N d) for N pairs; ``absorb`` O(d); ``pick`` O(1024 d), and every few dozen judgments
     one flush of O(M d T + N T) for the T judgments since the last.
 
     Examples
@@ -179,7 +179,7 @@ class PairScores:
         self._state = State(vector, matrix, state.radius)
 
     def exclude(self, first: int, second: int) -> None:
-        """Never pick this pair of response rows again, and count it towards its prompt's cap. O(2048).
+        """Never pick this pair of response rows again, and count it towards its prompt's cap. O(1024).
 
         Raises
         ------
@@ -269,6 +269,11 @@ class PairScores:
         """Numbers of the pairs that may still be picked. O(N)."""
         return np.flatnonzero(self._open)
 
+    def rows(self, number: int) -> tuple[int, int]:
+        """Response rows of the pair with this number. O(log M)."""
+        first, second = self._space.rows(np.array([number]))
+        return int(first[0]), int(second[0])
+
     def differences(self, numbers: ArrayLike) -> Doubles:
         """z of pairs given by number (n,), in float64, (n, d). O(n d)."""
         return exact_differences(self._space, np.asarray(numbers, np.int64))
@@ -280,7 +285,7 @@ class PairScores:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held beyond the responses' own matrix, the short-list (2048 to 4096 differences) not counted."""
+        """Bytes held beyond the responses' own matrix, the short-list (1024 to 2048 differences) not counted."""
         kept = (self._q.nbytes + self._bound.nbytes) if self._argmax is not None else 0
         return kept + self._open.nbytes + self._space.nbytes
 

@@ -20,7 +20,7 @@ from learner.scores.pairs import Form, PairSpace, by_matrix, by_updates
 from learner.selection import Scored
 from learner.selection.candidates import TIE, Doubles, Floats, Rows
 
-_LISTED = 2048  # pairs kept fresh
+_LISTED = 1024  # pairs kept fresh
 _MOST_PENDING = 512  # judgments absorbed before a flush, whatever the bounds say
 _FEW_PENDING = 16  # up to here a flush costs little more than looking at the margins alone
 _LAZY = (
@@ -107,6 +107,7 @@ class LazyArgmax:
         self._directions = np.zeros((_MOST_PENDING, self.space.dimension))
         self._falls = np.zeros(_MOST_PENDING)
         self._pending, self._rebound_at = 0, 0
+        self._history = (0.12 if theta.any() else 1.0, 0)  # all margins 0: a wide allowance costs nothing
         self._rescore()
 
     def absorb(self, u: Doubles, c: float, theta: Doubles) -> None:
@@ -161,7 +162,7 @@ class LazyArgmax:
             outsiders = self._outsiders(floor)
             if not len(outsiders):
                 return self._settle(self._short.ids[upper >= floor])
-            affordable = self._fetched + len(outsiders) <= max(_LISTED, _LAZY * len(self.space.features))
+            affordable = self._fetched + len(outsiders) <= self._budget()
             if affordable and len(outsiders) <= _LISTED // 2:
                 self._admit(outsiders, upper)
             elif affordable and not renewed:
@@ -174,6 +175,10 @@ class LazyArgmax:
                 return self._settle(np.concatenate([outsiders, self._short.ids[upper >= floor]]))
             else:
                 return self._scan()
+
+    def _budget(self) -> float:
+        """Outsiders that may be looked at one by one before a flush is cheaper."""
+        return max(_LISTED, _LAZY * len(self.space.features))
 
     def _updates(self) -> tuple[Doubles, Doubles]:
         return self._directions[: self._pending], self._falls[: self._pending]
@@ -299,7 +304,7 @@ class LazyArgmax:
 
     def _follow(self) -> None:
         """Renew the bounds where margins have drifted too far: a flush, or one look at the margins alone."""
-        if self._pending <= _FEW_PENDING:
+        if self._pending <= _FEW_PENDING or 2 * self._fetched > self._budget():
             self._flush()
             return
         self._history, self._rebound_at = (self._drift, self._pending - self._rebound_at), self._pending
