@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learner.scores.pairs import Form, PairSpace, by_matrix, by_updates
+from learner.scores.shortlist import ShortList, about_largest, empty_list
 from learner.selection import Scored
 from learner.selection.candidates import TIE, Doubles, Floats, Rows
 
@@ -31,44 +32,6 @@ _SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed 
 _ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
 _LOWEST = np.finfo(np.float32).min
 _NONE = np.zeros(0, np.int64)
-
-
-class ShortList:
-    """Pairs kept current: their numbers, differences, squared widths and whether they may still be picked."""
-
-    def __init__(self, ids: Rows, z: Floats, q: Floats) -> None:
-        self.ids, self.z, self.q = ids, z, q
-        self.alive = np.ones(len(ids), dtype=bool)
-        self.applied = 0  # pending updates already taken into q
-        self._room = z
-
-    def fork(self) -> ShortList:
-        """A copy that shares the differences."""
-        other = copy.copy(self)
-        other.alive, other.q, other._room = self.alive.copy(), self.q.copy(), self.z
-        return other
-
-    def join(self, ids: Rows, z: Floats, q: Floats) -> None:
-        """Add these pairs. O(n d), and O(L d) when room has to be made."""
-        held = len(self.ids)
-        if held + len(ids) > len(self._room):
-            self._room = np.empty((max(2 * held, held + len(ids), 64), z.shape[1]), np.float32)
-            self._room[:held] = self.z
-        self._room[held : held + len(ids)] = z
-        self.z = self._room[: held + len(ids)]
-        self.ids, self.q = np.concatenate([self.ids, ids]), np.concatenate([self.q, q])
-        self.alive = np.concatenate([self.alive, np.ones(len(ids), bool)])
-
-    def keep(self, places: Rows) -> None:
-        """Drop all others."""
-        self.ids, self.z, self.q = self.ids[places], self.z[places], self.q[places]
-        self.alive, self._room = self.alive[places], self.z
-
-    def along(self, directions: Floats) -> Floats:
-        """z.u for each of a few directions (T, d), as (T, L): one by one, which is faster than a thin product."""
-        if len(directions) > 6:
-            return np.asarray(directions @ self.z.T)
-        return np.array([self.z @ direction for direction in directions])
 
 
 @dataclass(frozen=True)
@@ -92,7 +55,7 @@ class LazyArgmax:
         self.space, self.rule, self.radius = space, rule, radius
         self._open, self._q, self._bound, self._longest = may_pick, *scratch, longest
         self._withdrawn, self._owns, self._shares_updates = _NONE, True, False
-        self._short, self._highest, self._slack, self._drift = _empty(space.dimension), -np.inf, 0.0, 0.0
+        self._short, self._highest, self._slack, self._drift = empty_list(space.dimension), -np.inf, 0.0, 0.0
         self._fetched = 0  # outsiders looked at since the last flush
         self._answer: Best | None = None  # of the last call, until something changes
         self._history = (
@@ -387,7 +350,7 @@ class LazyArgmax:
 
     def _draw(self) -> None:
         """Short-list: about the L largest bounds, found by a threshold read off a sample."""
-        ids = _about_largest(self._bound, _LISTED)
+        ids = about_largest(self._bound, _LISTED)
         z = self.space.differences(ids).astype(np.float32, copy=False)
         self._short = ShortList(ids, z, self._q[ids])
         self._bound[ids] = -np.inf
@@ -399,26 +362,6 @@ class LazyArgmax:
             self._open[self._withdrawn], self._bound[self._withdrawn] = False, -np.inf
             self._open[self._short.ids[self._short.alive]] = True
             self._withdrawn, self._owns = _NONE, True
-
-
-def _empty(dimension: int) -> ShortList:
-    nothing = np.zeros(0, np.float32)
-    return ShortList(_NONE, np.zeros((0, dimension), np.float32), nothing)
-
-
-def _about_largest(values: Floats, wanted: int) -> Rows:
-    if len(values) > 8 * wanted:
-        sample = values[:: max(1, len(values) // 65536)]
-        rank = max(1, round(len(sample) * wanted / len(values)))
-        threshold = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-        if threshold > -np.inf:
-            ids = np.flatnonzero(values >= threshold)
-            if wanted // 2 <= len(ids) <= 3 * wanted // 2:
-                return ids
-    usable = np.flatnonzero(values > -np.inf)
-    if len(usable) <= wanted:
-        return usable
-    return np.sort(usable[np.argpartition(-values[usable], wanted)[:wanted]])
 
 
 def exact_differences(space: PairSpace, ids: Rows) -> Doubles:
