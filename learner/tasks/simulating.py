@@ -35,12 +35,21 @@ def simulate_judgments(job: Job) -> str:
             break
         done += 1
         if done % BETWEEN_LOOKS == 0:
-            absorb_waiting(project.pk)
+            let_the_learner_catch_up(project)
             if not report(job, done, f"{done:,} of {job.total:,} judgments."):
                 break
     absorb_waiting(project.pk)
     report(job, done)
     return f"{done:,} judgments by {len(people)} synthetic annotators."
+
+
+def let_the_learner_catch_up(project: Project, seconds: float = 5.0) -> None:
+    """Absorb here, or wait for the worker that does: an empty queue would serve random pairs only."""
+    deadline = time.monotonic() + seconds
+    absorb_waiting(project.pk)
+    while time.monotonic() < deadline and not project.comparisons.filter(state="open", taken=0).exists():
+        time.sleep(0.05)
+        absorb_waiting(project.pk)
 
 
 def wait_for_features(job: Job, project: Project, seconds: float = 1800.0) -> None:
