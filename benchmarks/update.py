@@ -2,8 +2,9 @@
 
 The floor is one symv and one syr of the size of the problem, on one thread, through the same library, timed in
 turns with the updates. Without ``--pool`` the differences are synthetic. With ``--pool`` and ``--pairs`` they are
-centred embeddings scaled to mean |phi|^2 = 1, a fifth of the prompts held out; every order of the judgments is a
-seed. All estimators use the same lambda.
+centred embeddings scaled to mean |phi|^2 = 1, a fifth of the prompts held out, sides drawn by coin; every order of
+the judgments is a seed. All estimators use the same lambda. Refits are those after one more judgment, and the
+figures take the faster of ours and scikit-learn's. Gaps are OnePass less BatchMLE: points of accuracy, nats.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows += [{"what": name, "milliseconds": 1e3 * seconds} for name, seconds in refits.items()]
     predictions = [predict(name, build, data) for name, build in estimators(d, args.regularization).items()]
     online, batch = predictions[0], next(row for row in predictions if row["what"] == "BatchMLE")
-    warm = refits["BatchMLE, warm refit"]
+    warm = min(refits["BatchMLE, warm refit"], refits["scikit-learn, warm refit"])
     return {
         "figures": {
             "dimension": d,
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "milliseconds_per_judgment": 1e3 * update,
             "update_over_floor": ratio,
             "warm_refit_over_update": warm / update,
-            "cold_refit_over_update": refits["BatchMLE, cold refit"] / update,
-            "sklearn_warm_refit_over_update": refits["scikit-learn, warm refit"] / update,
+            "cold_refit_over_update": min(refits["BatchMLE, cold refit"], refits["scikit-learn, cold refit"])
+            / update,
             "accuracy_gap": online["accuracy"] - batch["accuracy"],
             "log_loss_gap": online["log_loss"] - batch["log_loss"],
         },
@@ -101,8 +102,9 @@ def _votes(args: argparse.Namespace, rng: np.random.Generator) -> Data:
     Z = phi[votes.first] - phi[votes.second]
     held = np.random.default_rng(0).permutation(len(pool.prompts)) % 5 == 0
     test = held[pool.prompt[votes.first]]
-    train = rng.permutation(np.flatnonzero(~test))[: args.judgments]
-    return Data(Z[train], votes.answer[train], Z[test], votes.answer[test])
+    train, sides = rng.permutation(np.flatnonzero(~test))[: args.judgments], rng.random(len(Z)) < 0.5
+    Z[sides], y = -Z[sides], np.where(sides, 1 - votes.answer, votes.answer)
+    return Data(Z[train], y[train], Z[test], y[test])
 
 
 def against_floor(data: Data, args: argparse.Namespace) -> tuple[float, float, list[Row]]:
