@@ -1,0 +1,124 @@
+"""Counts over all judgments of a project, kept up to date by reading only the rows that are new.
+
+Judgments are only ever added, or marked as replaced: so counts over the rows up to a mark are kept in the cache,
+rows beyond it are counted afresh, and the few replaced ones are taken off. Rows that were committed late or deleted
+show as a different number of rows up to the mark; then everything is counted again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.core.cache import cache
+from django.db import models
+from django.db.models import Case, Count, F, Func, Max, Q, QuerySet, Value, When
+from django.db.models.sql.compiler import SQLCompiler
+
+from annotate.models import Answer, Judgment, Project
+
+HOUR = 3600
+Group = tuple[int, str, str, int | None, str, int, int, datetime]
+
+
+class Day(Func):
+    """The date of a time in UTC as YYYY-MM-DD, without a Python call for every row."""
+
+    output_field = models.CharField()
+    template = "to_char(%(expressions)s at time zone 'UTC', 'YYYY-MM-DD')"
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: object, **extra: object
+    ) -> tuple[str, tuple[object, ...]]:
+        return self.as_sql(compiler, connection, template="substr(%(expressions)s, 1, 10)")  # type: ignore[arg-type,return-value]
+
+
+SIDE = Case(
+    When(answer__in=[Answer.TIE, Answer.BOTH_BAD], then=F("answer")),
+    When(lease=None, then=Value("unknown")),
+    When(Q(answer=Answer.FIRST, lease__swapped=False) | Q(answer=Answer.SECOND, lease__swapped=True), then=Value("left")),
+    default=Value("right"),
+    output_field=models.CharField(),
+)  # fmt: skip
+
+
+@dataclass
+class Tally:
+    """Judgments by day and arm, and by annotator and side; when each annotator was last seen."""
+
+    mark: int = 0
+    rows: int = 0
+    days: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sides: Counter[tuple[int | None, str]] = field(default_factory=Counter)
+    seen: dict[int, datetime] = field(default_factory=dict)
+
+    def add(self, group: Group) -> None:
+        sign, day, arm, annotator, side, count, last, seen = group
+        self.mark, self.rows = max(self.mark, last), self.rows + sign * count
+        self.days[day, arm] += sign * count
+        self.sides[annotator, side] += sign * count
+        if annotator is not None:
+            self.seen[annotator] = max(seen, self.seen.get(annotator, seen))
+
+    def copy(self) -> Tally:
+        return Tally(self.mark, self.rows, Counter(self.days), Counter(self.sides), dict(self.seen))
+
+    @property
+    def arms(self) -> Counter[str]:
+        arms: Counter[str] = Counter()
+        for (_, arm), count in self.days.items():
+            arms[arm] += count
+        return arms
+
+    def side(self, side: str, annotator: int | None = None) -> int:
+        """Answers on this side, of one annotator or of all."""
+        if annotator is not None:
+            return self.sides[annotator, side]
+        return sum(count for (_, name), count in self.sides.items() if name == side)
+
+
+def grouped(judgments: QuerySet[Judgment], sign: int) -> QuerySet[Judgment, Group]:
+    groups = judgments.order_by().annotate(
+        sign=Value(sign), day=Day("created_at"), arm=F("comparison__arm"), side=SIDE
+    )
+    counts = groups.values_list("sign", "day", "arm", "annotator", "side")
+    return counts.annotate(Count("pk"), Max("pk"), Max("created_at"))  # type: ignore[return-value]
+
+
+def key(project: Project) -> str:
+    return f"tally-{project.pk}-{project.created_at.timestamp()}"
+
+
+def kept(project: Project) -> Tally:
+    """The counts in the cache, not yet checked or brought up to date."""
+    found = cache.get(key(project))
+    return found if isinstance(found, Tally) else Tally()
+
+
+def up_to(project: Project, mark: int) -> QuerySet[Judgment]:
+    return Judgment.objects.filter(project=project, pk__lte=mark)
+
+
+def current(project: Project, old: Tally | None = None) -> Tally:
+    """Counts over the current judgments. ``old`` is what `kept` gave, if its number of rows was found right.
+
+    New and replaced rows are read by one statement, so that both are of one moment.
+    """
+    if old is None:
+        old = kept(project)
+        if old.rows != up_to(project, old.mark).count():
+            old = Tally()
+    every = Judgment.objects.filter(project=project)
+    new, gone = every.filter(pk__gt=old.mark), every.filter(replaced_at__isnull=False)
+    groups = list(grouped(new, 1).union(grouped(gone, -1), all=True))
+    for group in groups:
+        if group[0] > 0:
+            old.add(group)
+    if any(group[0] > 0 for group in groups):
+        cache.set(key(project), old, HOUR)
+    now = old.copy()
+    for group in groups:
+        if group[0] < 0:
+            now.add(group)
+    return now
