@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from annotate.models import Answer, Comparison, Judgment, Lease, Project, Prompt, Response, User
-from tests.browser import Open
+from annotate.models import (
+    Answer,
+    Comparison,
+    Judgment,
+    Lease,
+    Membership,
+    Project,
+    Prompt,
+    Response,
+    Role,
+    User,
+)
+
+if TYPE_CHECKING:
+    from tests.browser import Open
 
 pytest_plugins = ["tests.browser"]
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -200,6 +214,38 @@ def test_an_answer_waits_while_one_is_signed_out(open_as: Open, ben: User, proje
     page.reload()
     until_sent(page)
     assert answer_to(lease) == "left"
+
+
+def test_an_answer_kept_from_one_project_is_sent_from_another_and_mixes_nothing(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    other = Project.objects.create(name="Other", slug="other", overlap_share=0.0)
+    Membership.objects.create(project=other, user=ben, role=Role.ANNOTATOR)
+    page = open_as(ben, HERE)
+    page.route(SENDING, lambda route: route.abort())
+    lease = press(page, "2")
+    page.wait_for_timeout(100)
+    page.unroute(SENDING)
+    page.goto("/projects/other/compare/")
+    until_sent(page)
+    assert answer_to(lease) == "right"
+    page.wait_for_timeout(200)
+    assert page.locator(".pair").count() == 0
+    assert page.locator("[data-nothing=empty]").count() == 1
+
+
+def test_a_long_prompt_folds_and_unfolds(open_as: Open, ben: User, project: Project) -> None:
+    Prompt.objects.update(text="Why does the tide turn?\n\n" * 60)
+    page = open_as(ben, HERE)
+    ready(page)
+    body = page.locator(f"{PAIR} .prompt-body")
+    folded = body.bounding_box()
+    page.keyboard.press("p")
+    unfolded = body.bounding_box()
+    assert folded is not None
+    assert unfolded is not None
+    assert folded["height"] < 800 * 0.4 < unfolded["height"]
+    expect(page.locator(f"{PAIR} [data-unfold]")).to_have_text("Fold the prompt")
 
 
 def test_a_refused_answer_is_explained_and_the_next_pair_comes(

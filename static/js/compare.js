@@ -54,7 +54,7 @@
       toast.append(Object.assign(document.createElement("a"), { href: say.here, textContent: "↻" }));
     }
     if (kind === "sent" && toast.dataset.stays && !outbox.entries().length) tell(say.sayOnline);
-    if (kind === "sent") receive(text);
+    if (kind === "sent" && entry.project === say.project) receive(text);
     if (kind === "lost") {
       const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
       tell(plain ? text : say.sayLost);
@@ -188,7 +188,7 @@
   function leave(pair, url, fields, event) {
     const lease = pair.dataset.lease;
     answered.add(lease);
-    const sent = outbox.add({ lease, url, fields });
+    const sent = outbox.add({ project: say.project, lease, url, fields });
     last = { lease, pair };
     pair.remove();
     for (const panel of pair.querySelectorAll("details[open]")) panel.open = false;

@@ -23,15 +23,25 @@
     if (pair.dataset.prepared) return;
     pair.dataset.prepared = "yes";
     for (const pre of pair.querySelectorAll("pre.code")) copyButton(pre, say);
+    prompt(pair).addEventListener("scroll", (event) => fade(event.target), { passive: true });
+  };
+
+  const prompt = (pair) => pair.querySelector(".prompt-body");
+
+  // Fades say that there is more of the prompt above or below.
+  const fade = (body) => {
+    body.classList.toggle("more-above", body.scrollTop > 4);
+    body.classList.toggle("more-below", body.scrollTop + body.clientHeight < body.scrollHeight - 4);
   };
 
   // In the same frame in which the pair is shown: what needs its measures.
   const settle = (pair) => {
-    const body = pair.querySelector(".prompt-body");
+    const body = prompt(pair);
     const long = body.scrollHeight > body.clientHeight + 4;
-    pair.querySelector("[data-unfold]").hidden = !long;
+    pair.querySelector("[data-unfold]").hidden = !long && !body.classList.contains("unfolded");
     const last = pair.querySelector("[data-last-turn]");
     if (long && last) body.scrollTop = last.offsetTop - body.offsetTop - 8;
+    fade(body);
     const most = window.innerHeight * SHORT;
     const heights = [...pair.querySelectorAll(".response")].map((side) => [side, textOf(side).offsetHeight]);
     for (const [side, height] of heights) side.classList.toggle("rides", height < most);
@@ -44,7 +54,14 @@
     for (const text of pair.querySelectorAll(".raw")) text.hidden = !on;
   };
 
-  const unfold = (pair) => pair?.querySelector(".prompt-body")?.classList.toggle("unfolded");
+  const unfold = (pair) => {
+    const button = pair?.querySelector("[data-unfold]:not([hidden])");
+    if (!button) return;
+    const unfolded = prompt(pair).classList.toggle("unfolded");
+    button.setAttribute("aria-expanded", unfolded);
+    button.textContent = unfolded ? button.dataset.fold : button.dataset.unfold;
+    fade(prompt(pair));
+  };
 
   window.Reading = { prepare, settle, raw, unfold, textOf };
 })();
