@@ -61,10 +61,10 @@ def add_pool_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--utility", help="field of a response that holds its utility")
     parser.add_argument("--utility-is", choices=("utility", "probability"), default="utility")
     parser.add_argument("--responses-per-prompt", type=int, default=44)
-    parser.add_argument("--dimensions", type=int, default=64, help="principal directions kept")
+    parser.add_argument("--dimensions", type=int, default=32, help="principal directions kept")
     parser.add_argument("--no-columns", action="store_true", help="leave out length and formatting columns")
     parser.add_argument(
-        "--column-weight", type=float, help="weight of those columns; default sqrt(dimensions)"
+        "--column-weight", type=float, default=8.0, help="weight of those columns"
     )
 
 
@@ -151,13 +151,12 @@ def thin(pool: Pool, per_prompt: int, rng: np.random.Generator) -> Pool:
 def features(pool: Pool, train: NDArray[np.bool_], args: argparse.Namespace) -> Floats:
     """Feature pipeline fitted on the responses of the training prompts, applied to all."""
     columns = None if args.no_columns else text_columns(pool.texts)
-    weight = args.column_weight if args.column_weight is not None else float(np.sqrt(args.dimensions))
     pipeline = FeaturePipeline.fit(
         pool.raw[train],
         pool.prompt[train],
         None if columns is None else columns[train],
         rng=np.random.default_rng(0),
         dimensions=args.dimensions,
-        column_weight=weight,
+        column_weight=args.column_weight,
     )
     return np.asarray(pipeline.transform(pool.raw, columns), dtype=np.float64)
