@@ -80,7 +80,9 @@ def rows(run: Export, file: Wanted) -> Iterator[Row]:
 
 def typed(run: Export, kind: Kind) -> Iterator[Row]:
     """The rows in an order that gives every column its type at once; what is left out is counted once."""
-    names = {*kind.columns(run.conversational), "utility"}
+    names = set(kind.columns(run.conversational))
+    if "responses" in names:
+        names.add("utility")
 
     def again() -> Iterator[Row]:
         run.left_out = dict.fromkeys(run.left_out, 0)

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from annotate.models import Comparison, Judgment, Project, Prompt, Response
 
 PAGE = 200
+KEYS = 5_000
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,17 @@ class Filters:
     until: datetime | None = None
 
     def comparisons(self, project: Project) -> QuerySet[Comparison]:
-        rows = Comparison.objects.filter(project=project).exclude(state=Comparison.State.WITHDRAWN)
+        return self.restrict(Comparison.objects.filter(project=project))
+
+    def restrict(self, rows: QuerySet[Comparison]) -> QuerySet[Comparison]:
+        rows = rows.exclude(state=Comparison.State.WITHDRAWN)
         if self.arms:
             rows = rows.filter(arm__in=self.arms)
         if len(set(self.splits)) == 1:
             rows = rows.filter(prompt__is_evaluation=self.splits[0] == "test")
         return rows
 
-    def judgments(self, project: Project) -> QuerySet[Judgment]:
-        rows = Judgment.objects.filter(project=project)
+    def judgments(self, rows: QuerySet[Judgment]) -> QuerySet[Judgment]:
         if self.since:
             rows = rows.filter(created_at__gte=self.since)
         return rows.filter(created_at__lt=self.until) if self.until else rows
@@ -64,42 +67,49 @@ class Asked:
 
 def asked(project: Project, filters: Filters) -> Iterator[Asked]:
     """Every comparison that has a judgment, prompt by prompt in the order of their positions."""
-    with_answers = filters.comparisons(project).filter(judgments__in=filters.judgments(project))
-    positions = (
-        with_answers.order_by("prompt__position").values_list("prompt__position", flat=True).distinct()
-    )
-    remaining = iter(list(positions))
+    judged = filters.judgments(Judgment.objects.filter(project=project))
+    prompts = filters.comparisons(project).filter(pk__in=judged.values("comparison")).values("prompt")
+    keys = Prompt.objects.filter(pk__in=prompts).order_by("position").values_list("pk", flat=True)
+    remaining = iter(list(keys))
     while page := list(islice(remaining, PAGE)):
-        yield from asked_on(page, project, filters)
+        yield from asked_on(page, filters)
 
 
-def asked_on(positions: list[int], project: Project, filters: Filters) -> Iterator[Asked]:
+def asked_on(page: list[int], filters: Filters) -> Iterator[Asked]:
+    """The comparisons of a page, found by keys alone: a planner without statistics goes astray over the project."""
     prompts = {
         prompt.pk: prompt
-        for prompt in Prompt.objects.filter(project=project, position__in=positions).order_by("position")
+        for prompt in Prompt.objects.filter(pk__in=page).order_by("position")
         if filters.wants(prompt)
     }
-    judgments = defaultdict(list)
-    rows = filters.judgments(project).filter(comparison__prompt__in=prompts)
-    for judgment in rows.select_related("lease").order_by("id"):
-        judgments[judgment.comparison_id].append(judgment)
+    comparisons = list(filters.restrict(Comparison.objects.filter(prompt__in=prompts)).order_by("id"))
+    judgments = judgments_of(comparisons, filters)
     by_prompt = defaultdict(list)
-    for comparison in filters.comparisons(project).filter(prompt__in=prompts).order_by("id"):
+    for comparison in comparisons:
         if comparison.pk in judgments:
             by_prompt[comparison.prompt_id].append(comparison)
-    wanted = [comparison for rows in by_prompt.values() for comparison in rows]
-    responses = responses_of(wanted)
+    responses = responses_of(comparisons)
     for prompt in prompts.values():
         for row in by_prompt[prompt.pk]:
             yield Asked(row, prompt, responses[row.first_id], responses[row.second_id], judgments[row.pk])
+
+
+def judgments_of(comparisons: list[Comparison], filters: Filters) -> dict[int, list[Judgment]]:
+    found = defaultdict(list)
+    for begin in range(0, len(comparisons), KEYS):
+        keys = [row.pk for row in comparisons[begin : begin + KEYS]]
+        rows = filters.judgments(Judgment.objects.filter(comparison__in=keys))
+        for judgment in rows.select_related("lease").order_by("id"):
+            found[judgment.comparison_id].append(judgment)
+    return found
 
 
 def responses_of(comparisons: list[Comparison]) -> dict[int, Response]:
     """The responses that were compared; by key in pieces, since a page may hold tens of thousands of pairs."""
     keys = sorted({key for row in comparisons for key in (row.first_id, row.second_id)})
     found: dict[int, Response] = {}
-    for begin in range(0, len(keys), 5_000):
-        found |= {row.pk: row for row in Response.objects.filter(pk__in=keys[begin : begin + 5_000])}
+    for begin in range(0, len(keys), KEYS):
+        found |= {row.pk: row for row in Response.objects.filter(pk__in=keys[begin : begin + KEYS])}
     return found
 
 

@@ -60,7 +60,7 @@ class Ballots:
 
     def comparisons(self) -> dict[Pair, Comparison]:
         firsts, seconds = ({ballot.pair[side] for ballot in self.cast} for side in (0, 1))
-        found = Comparison.objects.filter(project=self.project, first__in=firsts, second__in=seconds)
+        found = Comparison.objects.filter(first__in=firsts, second__in=seconds)
         return {(comparison.first_id, comparison.second_id): comparison for comparison in found}
 
     def answers(self, comparisons: dict[Pair, Comparison]) -> dict[Pair, dict[str, set[str]]]:
