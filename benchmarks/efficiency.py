@@ -13,30 +13,22 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import expit
 
 from benchmarks.collecting import Run, Settings, Task, collect
 from benchmarks.pools import (
     Floats,
-    Pool,
     Rows,
-    Votes,
     add_pool_arguments,
-    features,
     load_pool,
     load_votes,
     thin,
 )
+from benchmarks.preparing import VARIANTS, add_task_arguments, prepare
 from learner.efficiency import Curves, area_under_curve, labels_saved, paired_bootstrap
 from learner.selection import RULES
 
 CHECKPOINTS = (10, 25, 50, 100, 200, 400, 800)
 BETWEEN = (15, 35, 70, 140, 280, 560)
-VARIANTS = ("clean", "flipped", "junk", "duplicates")
-FLIPPED, JUNK, COPIED = 0.3, 0.03, 0.3
-TESTS_PER_PROMPT = 40
-Mask = NDArray[np.bool_]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variants", default="clean", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--budget", type=int, default=800)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--split-seed", type=int, default=0, help="which prompts are held out")
-    parser.add_argument("--folds", type=int, default=4, help="the prompts are held out in this many parts")
-    parser.add_argument("--all-folds", action="store_true", help="hold out every part in turn (small pools)")
+    add_task_arguments(parser)
     parser.add_argument(
         "--reserve", type=float, default=0.2, help="share of labels drawn uniformly, for tuning"
     )
     parser.add_argument("--lambda-prior", type=float, default=0.3)
-    parser.add_argument("--keep-equal", action="store_true", help="keep held-out pairs of equal utility")
     parser.add_argument("--jobs", type=int, default=1)
 
 
@@ -69,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     for variant in args.variants.split(","):
-        tasks = _tasks(pool, votes, variant, args)
+        tasks = prepare(pool, votes, variant, args)
         runs = {rule: _all_runs(tasks, rule, settings, args.jobs) for rule in rules}
         clusters = np.concatenate([task.test_prompt for task in tasks[0]])
         figures |= _compare(variant, runs, clusters, settings, rows)
@@ -79,105 +67,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _settings(args: argparse.Namespace) -> Settings:
     counts = tuple(sorted(n for n in {*CHECKPOINTS, *BETWEEN, args.budget} if n <= args.budget))
     return Settings(args.budget, counts, args.reserve, args.lambda_prior)
-
-
-def _tasks(pool: Pool, votes: Votes | None, variant: str, args: argparse.Namespace) -> list[list[Task]]:
-    """Tasks by seed, then fold. The held-out judgments of a fold are the same for every seed."""
-    order = np.random.default_rng([args.split_seed, 2]).permutation(len(pool.prompts))
-    fold = np.empty(len(order), dtype=np.int64)
-    fold[order] = np.arange(len(order)) % args.folds
-    parts = range(args.folds if args.all_folds else 1)
-    held_out = [fold[pool.prompt] == part for part in parts]
-    ready = [(mask, features(pool, ~mask, args)) for mask in held_out]
-    return [[_task(pool, votes, variant, seed, m, f, args) for m, f in ready] for seed in range(args.seeds)]
-
-
-def _task(
-    pool: Pool,
-    votes: Votes | None,
-    variant: str,
-    seed: int,
-    held: Mask,
-    phi: Floats,
-    args: argparse.Namespace,
-) -> Task:
-    """One seed's training answers and the fold's held-out judgments."""
-    rng = np.random.default_rng([seed, 4])
-    fixed = np.random.default_rng([args.split_seed, 3])
-    if votes is None:
-        first, second, answer = _drawn_test(pool, held, fixed, args.keep_equal)
-    else:
-        mine = held[votes.first]
-        first, second, answer = votes.first[mine], votes.second[mine], votes.answer[mine]
-    test = (phi[first] - phi[second], answer, pool.prompt[first])
-    phi, utility = _spoiled(variant, pool, phi, ~held, rng)
-    if votes is None:
-        first, second = _within_prompt(pool.prompt, ~held)
-        chance = np.nan_to_num(expit(utility[first] - utility[second]), nan=0.5)
-        answer = (rng.random(len(first)) < chance).astype(np.float64)
-    else:
-        first, second, answer = _one_vote_a_pair(votes, ~held, rng)
-        junk = np.isnan(utility[first]) | np.isnan(utility[second])
-        answer = np.where(junk & (variant == "junk"), rng.random(len(first)) < 0.5, answer)
-    if variant == "flipped":
-        answer = np.where(rng.random(len(answer)) < FLIPPED, 1.0 - answer, answer)
-    return Task(phi, pool.prompt, first, second, answer, *test, ~held, votes is None)
-
-
-def _within_prompt(prompt: Rows, allowed: Mask) -> tuple[Rows, Rows]:
-    first, second = [], []
-    for number in np.unique(prompt[allowed]):
-        rows = np.flatnonzero((prompt == number) & allowed)
-        one, two = np.triu_indices(len(rows), 1)
-        first.append(rows[one])
-        second.append(rows[two])
-    return np.concatenate(first), np.concatenate(second)
-
-
-def _drawn_test(
-    pool: Pool, held: Mask, rng: np.random.Generator, keep_equal: bool
-) -> tuple[Rows, Rows, Floats]:
-    """Up to 40 pairs of every held-out prompt with drawn answers, those of equal utility left out."""
-    first, second = _within_prompt(pool.prompt, held)
-    order = rng.permutation(len(first))
-    place = np.zeros(len(first), dtype=np.int64)
-    for number in np.unique(pool.prompt[held]):
-        mine = order[pool.prompt[first[order]] == number]
-        place[mine] = np.arange(len(mine))
-    gap = pool.utility[first] - pool.utility[second]
-    kept = (place < TESTS_PER_PROMPT) & (keep_equal | (gap != 0.0))
-    answer = (rng.random(len(first)) < expit(gap)).astype(np.float64)
-    return first[kept], second[kept], answer[kept]
-
-
-def _one_vote_a_pair(votes: Votes, allowed: Mask, rng: np.random.Generator) -> tuple[Rows, Rows, Floats]:
-    """Pairs with votes, each answered by one of its votes drawn uniformly."""
-    mine = rng.permutation(np.flatnonzero(allowed[votes.first]))
-    keys = votes.first[mine] * len(allowed) + votes.second[mine]
-    _, index = np.unique(keys, return_index=True)
-    chosen = mine[index]
-    return votes.first[chosen], votes.second[chosen], votes.answer[chosen]
-
-
-def _spoiled(
-    variant: str, pool: Pool, phi: Floats, train: Mask, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Features and utilities of the variant; held-out responses stay as they are. Junk has no utility."""
-    phi, utility = phi.copy(), pool.utility.copy()
-    rows = np.flatnonzero(train)
-    if variant == "junk":
-        junk = rows[rng.random(len(rows)) < JUNK]
-        size = np.linalg.norm(phi[rows] - phi[rows].mean(axis=0), axis=1).mean()
-        direction = rng.standard_normal((len(junk), phi.shape[1]))
-        phi[junk] += 5.0 * size * direction / np.linalg.norm(direction, axis=1, keepdims=True)
-        utility[junk] = np.nan
-    elif variant == "duplicates":
-        for row in rows[rng.random(len(rows)) < COPIED]:
-            others = np.flatnonzero((pool.prompt == pool.prompt[row]) & train)
-            source = int(rng.choice(others))
-            phi[row] = phi[source] + 1e-3 * rng.standard_normal(phi.shape[1]) * np.abs(phi[source]).mean()
-            utility[row] = utility[source]
-    return phi, utility
 
 
 def _all_runs(tasks: list[list[Task]], rule: str, settings: Settings, jobs: int) -> list[Run]:
