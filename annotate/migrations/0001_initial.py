@@ -168,7 +168,7 @@ class Migration(migrations.Migration):
                 ('allow_tie', models.BooleanField(default=True, verbose_name='allow ties')),
                 ('allow_both_bad', models.BooleanField(default=True, verbose_name='allow “both bad”')),
                 ('encoder', models.CharField(default='all-MiniLM-L6-v2', max_length=200, verbose_name='encoder')),
-                ('dimensions', models.PositiveIntegerField(default=64, help_text="Principal components kept of the encoder's output.", validators=[django.core.validators.MinValueValidator(2), django.core.validators.MaxValueValidator(8192)], verbose_name='feature dimensions')),
+                ('dimensions', models.PositiveIntegerField(default=32, help_text="Principal components kept of the encoder's output.", validators=[django.core.validators.MinValueValidator(2), django.core.validators.MaxValueValidator(8192)], verbose_name='feature dimensions')),
                 ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={

@@ -109,7 +109,7 @@ class Project(models.Model):
     encoder = models.CharField(_("encoder"), max_length=200, default="all-MiniLM-L6-v2")
     dimensions = models.PositiveIntegerField(
         _("feature dimensions"),
-        default=64,
+        default=32,
         validators=[MinValueValidator(2), MaxValueValidator(8192)],
         help_text=_("Principal components kept of the encoder's output."),
     )
