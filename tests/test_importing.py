@@ -6,9 +6,9 @@ import csv
 import gzip
 import io
 import json
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +28,7 @@ from annotate.errors import TouchstoneError
 from annotate.importing import ImportResult, Options, chunk, files, lines
 from annotate.importing.texts import canonical, digest
 from annotate.models import Answer, Arm, Comparison, Job, Judgment, Project, Prompt, Response
+from tests.test_many_annotators_at_once import ROOT, database_url
 
 POOL = {"id": "p1", "prompt": "Why is the sky blue?", "responses": ["Scattering.", "It reflects the sea."]}
 
@@ -749,33 +750,28 @@ def test_two_imports_at_once_share_the_positions_out(
     assert counts == {pk: Response.objects.filter(prompt=pk).count() for pk in counts}
 
 
-def endless(project_id: int, path: str) -> None:
-    connection.close()
-    importing.import_file(Project.objects.get(pk=project_id), path)
-
-
 @pytest.mark.django_db(transaction=True)
 def test_an_import_that_was_killed_is_run_again_and_ends_in_the_same_state(
     empty: Project, tmp_path: Path, bells: list[Any]
 ) -> None:
     path = tmp_path / "file.jsonl"
-    path.write_bytes(as_bytes([{"prompt": f"Q {i}", "responses": ["a", "b"]} for i in range(3000)]))
-    connection.close()
-    child = multiprocessing.get_context("fork").Process(target=endless, args=(empty.pk, str(path)))
-    child.start()
+    path.write_bytes(as_bytes([{"prompt": f"Q {i}", "responses": ["a", "b"]} for i in range(20_000)]))
+    environment = os.environ | {"DATABASE_URL": database_url(), "CELERY_BROKER_URL": "memory://"}
+    command = [sys.executable, str(ROOT / "manage.py"), "import_data", str(path), "--project", empty.slug]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while Prompt.objects.count() < 1000 and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(child.pid or 0, signal.SIGKILL)
-    child.join()
+    child.kill()
+    child.wait()
     stored = Prompt.objects.count()
-    assert 1000 <= stored < 3000
+    assert 1000 <= stored < 20_000
     result = importing.import_file(empty, path)
-    assert (result.prompts_added, result.duplicates) == (3000 - stored, stored)
+    assert (result.prompts_added, result.duplicates) == (20_000 - stored, stored)
     assert list(Prompt.objects.order_by("position").values_list("text", flat=True)) == [
-        f"Q {i}" for i in range(3000)
+        f"Q {i}" for i in range(20_000)
     ]
-    assert list(Response.objects.order_by("pk").values_list("position", flat=True)) == list(range(6_000))
+    assert list(Response.objects.order_by("pk").values_list("position", flat=True)) == list(range(40_000))
 
 
 # --- The command ----------------------------------------------------------------------------------------------
