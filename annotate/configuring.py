@@ -77,6 +77,7 @@ def change_settings(
     """Store the settings that differ; {field: [before, after]}. ``seen`` is the fingerprint of what was changed."""
     with transaction.atomic():
         locked = Project.objects.select_for_update().get(pk=project.pk)
+        values = that_fit(locked, values)
         if seen and seen != fingerprint(locked):
             raise TouchstoneError(
                 _(
@@ -105,6 +106,16 @@ def apply(project: Project, values: Mapping[str, Any]) -> dict[str, list[Any]]:
     if changes.keys() & set(FEATURES):
         start_features_anew(project)
     return changes
+
+
+def that_fit(project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
+    """90 % and 10 % are all there is, also where 1 - 0.9 < 0.1: the evaluation share gives way by the last digit."""
+    given = dict(values)
+    control = given.get("control_share", project.control_share)
+    evaluation = given.get("evaluation_share", project.evaluation_share)
+    if 0 < evaluation - (1 - control) < 1e-9:
+        given["evaluation_share"] = 1 - control
+    return given
 
 
 def refuse_problems(project: Project, values: Mapping[str, Any]) -> None:

@@ -18,12 +18,17 @@ from annotate.configuring import (
     features_are_fixed,
     fingerprint,
     problems,
+    that_fit,
 )
 from annotate.models import Project, Role
 from annotate.people import DAYS, MOST_AT_ONCE
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
+
+    ProjectForm = forms.ModelForm[Project]
+else:  # Django's own class takes no parameter.
+    ProjectForm = forms.ModelForm
 
 __all__ = [
     "ENCODER_NAMES",
@@ -125,7 +130,7 @@ class Percent(forms.FloatField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class SettingsForm(forms.ModelForm[Project]):
+class SettingsForm(ProjectForm):
     """Every setting of collection. Saving is the write path's: this checks, and explains."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
@@ -168,8 +173,10 @@ class SettingsForm(forms.ModelForm[Project]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        given = {name: cleaned[name] for name in SETTINGS if name in cleaned}
-        for name, sentence in problems(Project.objects.get(pk=self.instance.pk), given).items():
+        stored = Project.objects.get(pk=self.instance.pk)
+        given = that_fit(stored, {name: cleaned[name] for name in SETTINGS if name in cleaned})
+        cleaned |= given
+        for name, sentence in problems(stored, given).items():
             if name not in self.errors:
                 self.add_error(name, sentence)
         return cleaned
