@@ -49,7 +49,7 @@ class Settings:
 
     budget: int
     checkpoints: tuple[int, ...]
-    reserve: float = 0.2
+    reserve: float = 0.1
     lambda_prior: float = 0.3
     grid: tuple[float, ...] = GRID
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=int, default=800)
     add_task_arguments(parser)
     parser.add_argument(
-        "--reserve", type=float, default=0.2, help="share of labels drawn uniformly, for tuning"
+        "--reserve", type=float, default=0.1, help="share of labels drawn uniformly, for tuning"
     )
     parser.add_argument("--lambda-prior", type=float, default=0.3)
     parser.add_argument("--jobs", type=int, default=1)
