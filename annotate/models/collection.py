@@ -54,6 +54,16 @@ class Comparison(models.Model):
     predicted = models.FloatField(null=True, blank=True, help_text="P(first preferred) when it was chosen.")
     estimator_step = models.BigIntegerField(null=True, blank=True)
 
+    gold_answer = models.CharField(
+        max_length=16, choices=Answer.choices, blank=True, help_text="Of arm gold: the answer that is known."
+    )
+    settled_answer = models.CharField(
+        max_length=16, choices=Answer.choices, blank=True, help_text="A reviewer's word on a disagreement."
+    )
+    settled_note = models.CharField(max_length=500, blank=True)
+    settled_by = models.ForeignKey("annotate.User", models.SET_NULL, null=True, blank=True, related_name="+")
+    settled_at = models.DateTimeField(null=True, blank=True)
+
     wanted = models.PositiveSmallIntegerField(default=1, help_text="How many annotators are to judge it.")
     taken = models.PositiveSmallIntegerField(default=0, help_text="Current judgments and open leases.")
     judged = models.PositiveSmallIntegerField(default=0, help_text="Current judgments.")
@@ -72,6 +82,13 @@ class Comparison(models.Model):
             models.CheckConstraint(
                 condition=Q(probability__isnull=True) | (Q(probability__gt=0) & Q(probability__lte=1)),
                 name="comparison_probability",
+            ),
+            models.CheckConstraint(
+                condition=Q(gold_answer="") | Q(arm=Arm.GOLD, gold_answer__in=Answer.values),
+                name="comparison_gold_answer",
+            ),
+            models.CheckConstraint(
+                condition=Q(settled_answer__in=["", *Answer.values]), name="comparison_settled_answer"
             ),
             models.CheckConstraint(
                 condition=Q(judged__lte=F("taken")) & Q(taken__lte=F("wanted")),

@@ -20,6 +20,7 @@ class User(AbstractUser):
 
     email = models.EmailField(_("e-mail address"), blank=True)
     is_synthetic = models.BooleanField(default=False)
+    keys = models.JSONField(default=dict, blank=True, help_text="Remapped keys: action to key.")
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -37,6 +38,8 @@ class Membership(models.Model):
     project = models.ForeignKey("annotate.Project", models.CASCADE, related_name="memberships")
     user = models.ForeignKey("annotate.User", models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices)
+    guidelines_seen = models.PositiveIntegerField(default=0, help_text="Version of the guidelines acknowledged.")
+    trained_at = models.DateTimeField(null=True, blank=True, help_text="When the training round was passed.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

@@ -106,6 +106,46 @@ class Project(models.Model):
     )
     allow_tie = models.BooleanField(_("allow ties"), default=True)
     allow_both_bad = models.BooleanField(_("allow “both bad”"), default=True)
+    ask_strength = models.BooleanField(
+        _("ask how much better"), default=False, help_text=_("Three steps on each side: slightly, better, much.")
+    )
+    criteria = models.JSONField(
+        _("criteria"),
+        default=list,
+        blank=True,
+        help_text=_("Names of what is also compared, one by one. Answering them stays optional."),
+    )
+
+    # People
+    edit_minutes = models.PositiveIntegerField(
+        _("minutes to edit"),
+        default=60,
+        validators=[MaxValueValidator(100_000)],
+        help_text=_("How long after answering annotators may change an answer."),
+    )
+    annotator_limit = models.PositiveIntegerField(
+        _("limit per annotator"),
+        null=True,
+        blank=True,
+        help_text=_("Most judgments of one annotator. Empty: no limit."),
+    )
+    gold_share = models.FloatField(
+        _("gold share"),
+        default=0.0,
+        validators=SHARE,
+        help_text=_("Share of an annotator's pairs whose answer is known, mixed in unseen."),
+    )
+    weigh_by_reliability = models.BooleanField(
+        _("weigh by reliability"),
+        default=False,
+        help_text=_("Judgments of less reliable annotators teach the reward model less."),
+    )
+    training_pairs = models.PositiveSmallIntegerField(
+        _("training pairs"),
+        default=0,
+        validators=[MaxValueValidator(50)],
+        help_text=_("Gold pairs with feedback before real work begins."),
+    )
     encoder = models.CharField(_("encoder"), max_length=200, default="all-MiniLM-L6-v2")
     dimensions = models.PositiveIntegerField(
         _("feature dimensions"),
@@ -129,6 +169,7 @@ class Project(models.Model):
                 & Q(overlap__gte=1),
                 name="project_overlap",
             ),
+            models.CheckConstraint(condition=Q(gold_share__range=(0, 1)), name="project_gold_share"),
         ]
 
     def __str__(self) -> str:
@@ -144,3 +185,7 @@ class Project(models.Model):
     @property
     def lease_duration(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def edit_window(self) -> timedelta:
+        return timedelta(minutes=self.edit_minutes)
