@@ -39,7 +39,6 @@ class Look:
     warn: str
 
 
-LABEL_ROOM = {"log-loss": 104, "accuracy": 112, "production": 52}
 LOOKS = {
     "light": Look("#ffffff", "#1f2226", "#5c6067", "#e2dfd7", ("#7d5205", "#2f5f9e", "#5f6670", "#0f7268"), "#85500a"),
     "dark": Look("#1b1e24", "#e7e5e0", "#a9adb4", "#323841", ("#e4b654", "#8ab8f2", "#a6adb7", "#5fcabb"), "#efbd6a"),
@@ -120,7 +119,7 @@ def spec(figure: Figure, frame: Frame) -> dict[str, Any]:
         height=height,
         autosize=alt.AutoSizeParams(type="fit", contains="padding"),
         background=frame.look.surface,
-        padding={"left": 2, "right": LABEL_ROOM.get(figure.name, 8), "top": 6, "bottom": 2},
+        padding={"left": 2, "right": 14 if figure.kind == "lines" else 8, "top": 6, "bottom": 2},
     )
     if frame.ext != "svg":
         chart = chart.properties(title=alt.Title(figure.title, anchor="start", offset=12), description=figure.alt)
@@ -155,12 +154,12 @@ def draw_days(alt: Any, figure: Figure, frame: Frame) -> alt.Chart:
         for place, arm in enumerate(arms)
     ]
     labels = [figure.rows[i][0] for i in tick_places(len(figure.rows), 5 if frame.is_narrow else 12)]
+    shown = "%b %Y" if all(str(row[0]).endswith("-01") for row in figure.rows[:40]) and len(figure.rows) > 1 else "%-d %b"
     extra = (frame.look.muted, frame.look.text, frame.look.line)
     colours = [*frame.look.series, *extra][: len(arms)]
     return alt.Chart(alt.InlineData(rows)).mark_bar(stroke=frame.look.surface, strokeWidth=1).encode(
         x=alt.X("start:O", title=None, scale=alt.Scale(paddingInner=0.15, paddingOuter=0.1),
-                axis=alt.Axis(values=labels, labelAngle=0, grid=False, labelExpr="substring(datum.value, 5)"
-                              if figure.columns[0].title != "Month" else "substring(datum.value, 0, 7)")),
+                axis=alt.Axis(values=labels, labelAngle=0, grid=False, labelExpr=f"utcFormat(toDate(datum.value), '{shown}')")),
         y=alt.Y("judgments:Q", title=None, axis=alt.Axis(tickCount=4, format="~s", tickMinStep=1)),
         color=alt.Color("arm:N", scale=alt.Scale(domain=[arm.title for arm in arms], range=colours)),
         order=alt.Order("order:Q"),

@@ -349,7 +349,7 @@ def test_settings_change_while_people_annotate_and_nothing_is_lost(
 def test_features_are_fixed_once_responses_are_embedded(
     name: str, project: Project, ada: User, as_ada: Client
 ) -> None:
-    value = {"encoder": "hashing", "dimensions": 32}[name]
+    value = {"encoder": "hashing", "dimensions": 48}[name]
     FeatureVersion.objects.create(project=project, encoder=project.encoder, embedded=48)
     with pytest.raises(TouchstoneError, match="new feature version"):
         configuring.change_settings(project, ada, {name: value})

@@ -26,7 +26,7 @@ class Overview:
     paying: Paying
     stopping: Stopping
     trust: trust.Trust
-    rewards: Figure
+    rewards: learned.Rewards
 
 
 def overview(project: Project) -> Overview:
@@ -44,7 +44,7 @@ def overview(project: Project) -> Overview:
         paying=paying(project, curves, counts.arms, pace),
         stopping=stopping(project, curves, at_work.made, sum(pace.values())),
         trust=trust.trust(project, counts, latest, curves),
-        rewards=learned.rewards_figure(project),
+        rewards=learned.rewards(project),
     )
 
 

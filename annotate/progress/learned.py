@@ -154,6 +154,32 @@ def production_figure(found: Curves) -> Figure:
     return Figure("production", _("Log-loss of the production estimator"), alt, columns, rows)
 
 
+@dataclass(frozen=True)
+class Rewards:
+    sentence: str
+    figure: Figure
+
+
+def rewards(project: Project) -> Rewards:
+    figure = rewards_figure(project)
+    return Rewards(best_sentence(figure.records), figure)
+
+
+def best_sentence(sources: list[dict[str, Any]]) -> str:
+    """Which source is best, and which others cannot be told from it."""
+    if not sources:
+        return _("Nothing yet.")
+    best = sources[0]
+    text = _("%(best)s: its mean reward is at least %(low)s, %(reward)s by the best estimate.") % {
+        "best": best["source"], "low": f"{best['low']:+.2f}", "reward": f"{best['reward']:+.2f}",
+    }  # fmt: skip
+    rivals = [one["source"] for one in sources[1:] if one["high"] > best["low"]]
+    if not rivals:
+        return text + " " + _("Its interval lies above all others.")
+    names = ", ".join(rivals[:4]) + (" …" if len(rivals) > 4 else "")
+    return text + " " + _("The intervals of these reach into its own: %(names)s.") % {"names": names}
+
+
 def rewards_figure(project: Project, most: int = 40) -> Figure:
     """Sources by their pessimistic value: the lower limit of the mean reward."""
     found = project.source_rewards.order_by("-low", "source").values_list("source", "responses", "reward", "low", "high")

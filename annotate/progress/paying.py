@@ -27,7 +27,6 @@ LONGEST_FORECAST_DAYS = 365
 
 @dataclass(frozen=True)
 class Paying:
-    verdict: str
     tone: str
     sentence: str
     missing: list[str]
@@ -40,28 +39,16 @@ class Paying:
 def paying(project: Project, found: Curves, arms: Counter[str], pace: dict[str, float]) -> Paying:
     """``arms``: judgments of each arm; ``pace``: judgments of each arm a day."""
     point = found.judged
-    missing = [] if point and has_limits(point) else still_missing(arms)
-    name = str(point.metrics["verdict"]) if point else "too early to tell"
-    if point and not has_limits(point):
-        name = "too early to tell"
+    settled = point is not None and has_limits(point)
     return Paying(
-        verdict=VERDICTS[name](),
-        tone=TONES.get(name, "open"),
+        tone=TONES.get(str(point.metrics["verdict"]), "open") if point and settled else "open",
         sentence=str(point.metrics["sentence"]) if point else _("There is no verdict yet."),
-        missing=missing,
+        missing=[] if settled else still_missing(arms),
         saved=saved_sentence(point.metrics.get("labels_saved") if point else None),
         forecast=forecast(point, pace.get(Arm.EVALUATION, 0.0)),
         cost=cost_sentence(project, arms),
         figures=[efficiency_figure(found, name) for name in ("log-loss", "accuracy")],
     )
-
-
-VERDICTS = {
-    "active is ahead": lambda: _("Active is ahead"),
-    "random is ahead": lambda: _("Random is ahead"),
-    "not yet distinguishable": lambda: _("Not yet distinguishable"),
-    "too early to tell": lambda: _("Too early to tell"),
-}
 
 
 def has_limits(point: Point) -> bool:
