@@ -6,6 +6,6 @@ import os
 # and one thread adds in one order, which replay to the same bits relies on. torch sets its own threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from annotate.celery import app as celery_app  # noqa: E402
+from annotate.celery import app as celery_app
 
 __all__ = ["celery_app"]

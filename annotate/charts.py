@@ -40,9 +40,13 @@ class Look:
 
 
 LOOKS = {
-    "light": Look("#ffffff", "#1f2226", "#5c6067", "#e2dfd7", ("#7d5205", "#2f5f9e", "#5f6670", "#0f7268"), "#85500a"),
-    "dark": Look("#1b1e24", "#e7e5e0", "#a9adb4", "#323841", ("#e4b654", "#8ab8f2", "#a6adb7", "#5fcabb"), "#efbd6a"),
-}  # fmt: skip
+    "light": Look(
+        "#ffffff", "#1f2226", "#5c6067", "#e2dfd7", ("#7d5205", "#2f5f9e", "#5f6670", "#0f7268"), "#85500a"
+    ),
+    "dark": Look(
+        "#1b1e24", "#e7e5e0", "#a9adb4", "#323841", ("#e4b654", "#8ab8f2", "#a6adb7", "#5fcabb"), "#efbd6a"
+    ),
+}
 MEDIA = {
     "svg": "image/svg+xml",
     "png": "image/png",
@@ -122,7 +126,9 @@ def spec(figure: Figure, frame: Frame) -> dict[str, Any]:
         padding={"left": 2, "right": 14 if figure.kind == "lines" else 8, "top": 6, "bottom": 2},
     )
     if frame.ext != "svg":
-        chart = chart.properties(title=alt.Title(figure.title, anchor="start", offset=12), description=figure.alt)
+        chart = chart.properties(
+            title=alt.Title(figure.title, anchor="start", offset=12), description=figure.alt
+        )
     made: dict[str, Any] = chart.configure(**config(frame)).to_dict()
     return made
 
@@ -134,18 +140,30 @@ def config(frame: Frame) -> dict[str, Any]:
         "view": {"stroke": None},
         "title": {"color": look.text, "fontSize": 14, "fontWeight": 600},
         "axis": {
-            "labelColor": look.muted, "titleColor": look.muted, "labelFontSize": 12, "titleFontSize": 12,
-            "titleFontWeight": "normal", "gridColor": look.line, "domain": False, "ticks": False, "labelPadding": 6,
+            "labelColor": look.muted,
+            "titleColor": look.muted,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "gridColor": look.line,
+            "domain": False,
+            "ticks": False,
+            "labelPadding": 6,
         },
         "legend": {
-            "labelColor": look.text, "labelFontSize": 12, "symbolType": "square", "title": None, "orient": "top",
-            "offset": 6, "padding": 0,
+            "labelColor": look.text,
+            "labelFontSize": 12,
+            "symbolType": "square",
+            "title": None,
+            "orient": "top",
+            "offset": 6,
+            "padding": 0,
         },
         "text": {"color": look.text, "fontSize": 12, "font": font},
-    }  # fmt: skip
+    }
 
 
-def draw_days(alt: Any, figure: Figure, frame: Frame) -> alt.Chart:
+def draw_days(alt: Any, figure: Figure, frame: Frame) -> Any:
     """Stacked bars, active at the bottom; the legend's order is the stack's."""
     arms = figure.columns[1:-1]
     rows = [
@@ -154,16 +172,33 @@ def draw_days(alt: Any, figure: Figure, frame: Frame) -> alt.Chart:
         for place, arm in enumerate(arms)
     ]
     labels = [figure.rows[i][0] for i in tick_places(len(figure.rows), 5 if frame.is_narrow else 12)]
-    shown = "%b %Y" if all(str(row[0]).endswith("-01") for row in figure.rows[:40]) and len(figure.rows) > 1 else "%-d %b"
+    shown = (
+        "%b %Y"
+        if all(str(row[0]).endswith("-01") for row in figure.rows[:40]) and len(figure.rows) > 1
+        else "%-d %b"
+    )
     extra = (frame.look.muted, frame.look.text, frame.look.line)
     colours = [*frame.look.series, *extra][: len(arms)]
-    return alt.Chart(alt.InlineData(rows)).mark_bar(stroke=frame.look.surface, strokeWidth=1).encode(
-        x=alt.X("start:O", title=None, scale=alt.Scale(paddingInner=0.15, paddingOuter=0.1),
-                axis=alt.Axis(values=labels, labelAngle=0, grid=False, labelExpr=f"utcFormat(toDate(datum.value), '{shown}')")),
-        y=alt.Y("judgments:Q", title=None, axis=alt.Axis(tickCount=4, format="~s", tickMinStep=1)),
-        color=alt.Color("arm:N", scale=alt.Scale(domain=[arm.title for arm in arms], range=colours)),
-        order=alt.Order("order:Q"),
-    )  # fmt: skip
+    return (
+        alt.Chart(alt.InlineData(rows))
+        .mark_bar(stroke=frame.look.surface, strokeWidth=1)
+        .encode(
+            x=alt.X(
+                "start:O",
+                title=None,
+                scale=alt.Scale(paddingInner=0.15, paddingOuter=0.1),
+                axis=alt.Axis(
+                    values=labels,
+                    labelAngle=0,
+                    grid=False,
+                    labelExpr=f"utcFormat(toDate(datum.value), '{shown}')",
+                ),
+            ),
+            y=alt.Y("judgments:Q", title=None, axis=alt.Axis(tickCount=4, format="~s", tickMinStep=1)),
+            color=alt.Color("arm:N", scale=alt.Scale(domain=[arm.title for arm in arms], range=colours)),
+            order=alt.Order("order:Q"),
+        )
+    )
 
 
 def tick_places(count: int, most: int) -> list[int]:
@@ -171,17 +206,25 @@ def tick_places(count: int, most: int) -> list[int]:
     return list(range(0, count, step))
 
 
-def draw_efficiency(alt: Any, figure: Figure, frame: Frame) -> alt.LayerChart:
+def draw_efficiency(alt: Any, figure: Figure, frame: Frame) -> Any:
     """Two lines with their bands, each named at its end; a dash and a shape besides the colour."""
     titles = {name: next(c.title for c in figure.columns if c.name == name) for name in ("active", "control")}
     rows = [
-        {"judgments": r["judgments"], "arm": titles[arm], "value": r[arm], "low": r[f"{arm}_low"], "high": r[f"{arm}_high"]}
-        for arm in titles for r in figure.records if r[arm] is not None
-    ]  # fmt: skip
+        {
+            "judgments": r["judgments"],
+            "arm": titles[arm],
+            "value": r[arm],
+            "low": r[f"{arm}_low"],
+            "high": r[f"{arm}_high"],
+        }
+        for arm in titles
+        for r in figure.records
+        if r[arm] is not None
+    ]
     return draw_lines(alt, rows, list(titles.values()), figure, frame)
 
 
-def draw_production(alt: Any, figure: Figure, frame: Frame) -> alt.LayerChart:
+def draw_production(alt: Any, figure: Figure, frame: Frame) -> Any:
     name = "Production"
     rows = [
         {"judgments": r["judgments"], "arm": name, "value": r["log_loss"], "low": r["low"], "high": r["high"]}
@@ -191,23 +234,38 @@ def draw_production(alt: Any, figure: Figure, frame: Frame) -> alt.LayerChart:
     return draw_lines(alt, rows, [name], figure, frame)
 
 
-def draw_lines(alt: Any, rows: Rows, names: list[str], figure: Figure, frame: Frame) -> alt.LayerChart:
+def draw_lines(alt: Any, rows: Rows, names: list[str], figure: Figure, frame: Frame) -> Any:
     look = frame.look
     colours = list(look.series[:2]) if len(names) > 1 else [look.series[3]]
     counts = sorted({row["judgments"] for row in rows})
     share = figure.name == "accuracy"
     base = alt.Chart(alt.InlineData(rows))
-    x = alt.X("judgments:Q", title="judgments learned from", scale=alt.Scale(type="log", nice=False),
-              axis=alt.Axis(values=apart(counts, 4 if frame.is_narrow else 7), format=",", grid=False))  # fmt: skip
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format=".0%" if share else ".2f"))
+    x = alt.X(
+        "judgments:Q",
+        title="judgments learned from",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(values=apart(counts, 4 if frame.is_narrow else 7), format=",", grid=False),
+    )
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(tickCount=5, format=".0%" if share else ".2f"),
+    )
     colour = alt.Color("arm:N", scale=alt.Scale(domain=names, range=colours), legend=None)
-    dash = alt.StrokeDash("arm:N", scale=alt.Scale(domain=names, range=[[1, 0], [6, 3]][: len(names)]), legend=None)
-    shape = alt.Shape("arm:N", scale=alt.Scale(domain=names, range=["circle", "square"][: len(names)]), legend=None)
+    dash = alt.StrokeDash(
+        "arm:N", scale=alt.Scale(domain=names, range=[[1, 0], [6, 3]][: len(names)]), legend=None
+    )
+    shape = alt.Shape(
+        "arm:N", scale=alt.Scale(domain=names, range=["circle", "square"][: len(names)]), legend=None
+    )
     band = base.mark_area(opacity=0.16).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour)
     line = base.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash)
     dots = base.mark_point(filled=True, size=46, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
     ends = alt.Chart(alt.InlineData(labels_at_ends(rows, names, share)))
-    text = ends.mark_text(align="left", dx=9, fontWeight=600).encode(x=x, y=alt.Y("at:Q"), text="label:N", color=colour)
+    text = ends.mark_text(align="left", dx=9, fontWeight=600).encode(
+        x=x, y=alt.Y("at:Q"), text="label:N", color=colour
+    )
     return alt.layer(band, line, dots, text)
 
 
@@ -236,46 +294,83 @@ def labels_at_ends(rows: Rows, names: list[str], share: bool) -> Rows:
     return [{**end, "label": f"{end['arm']} {end['value']:{'.1%' if share else '.3f'}}"} for end in ends]
 
 
-def draw_sides(alt: Any, figure: Figure, frame: Frame) -> alt.LayerChart:
+def draw_sides(alt: Any, figure: Figure, frame: Frame) -> Any:
     """Intervals around one half; an annotator beyond chance is a filled diamond in another colour."""
     look = frame.look
     names = [row[0] for row in figure.rows]
-    half = alt.Chart(alt.InlineData([{"half": 0.5}])).mark_rule(color=look.muted, strokeDash=[4, 3]).encode(x="half:Q")
+    half = (
+        alt.Chart(alt.InlineData([{"half": 0.5}]))
+        .mark_rule(color=look.muted, strokeDash=[4, 3])
+        .encode(x="half:Q")
+    )
     far = max(0.1, *(abs(float(v) - 0.5) for row in figure.rows for v in row[3:5])) + 0.02  # type: ignore[arg-type]
-    return alt.layer(half, *whiskers(
-        alt, figure.records, ("annotator", "left", "low", "high"), names, frame,
-        axis=alt.Axis(format=".0%", tickCount=5), domain=[max(0, 0.5 - far), min(1, 0.5 + far)], marked="one_sided",
-    ))  # fmt: skip
+    return alt.layer(
+        half,
+        *whiskers(
+            alt,
+            figure.records,
+            ("annotator", "left", "low", "high"),
+            names,
+            frame,
+            axis=alt.Axis(format=".0%", tickCount=5),
+            domain=[max(0, 0.5 - far), min(1, 0.5 + far)],
+            marked="one_sided",
+        ),
+    )
 
 
-def draw_rewards(alt: Any, figure: Figure, frame: Frame) -> alt.LayerChart:
+def draw_rewards(alt: Any, figure: Figure, frame: Frame) -> Any:
     look = frame.look
     names = [row[0] for row in figure.rows]
-    zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color=look.muted, strokeDash=[4, 3]).encode(x="zero:Q")
+    zero = (
+        alt.Chart(alt.InlineData([{"zero": 0}]))
+        .mark_rule(color=look.muted, strokeDash=[4, 3])
+        .encode(x="zero:Q")
+    )
     edges = [float(v or 0) for row in figure.rows for v in row[3:5]]
     margin = 0.04 * (max(edges) - min(edges)) + 0.01
-    return alt.layer(zero, *whiskers(
-        alt, figure.records, ("source", "reward", "low", "high"), names, frame,
-        axis=alt.Axis(format="+.2~f", tickCount=5, title="mean reward, centred per prompt"),
-        domain=[min(0.0, *edges) - margin, max(0.0, *edges) + margin],
-    ))  # fmt: skip
+    return alt.layer(
+        zero,
+        *whiskers(
+            alt,
+            figure.records,
+            ("source", "reward", "low", "high"),
+            names,
+            frame,
+            axis=alt.Axis(format="+.2~f", tickCount=5, title="mean reward, centred per prompt"),
+            domain=[min(0.0, *edges) - margin, max(0.0, *edges) + margin],
+        ),
+    )
 
 
 def whiskers(
-    alt: Any, rows: Rows, fields: tuple[str, str, str, str], names: list[Any], frame: Frame, *,
-    axis: Any, domain: list[float], marked: str = "",
-) -> list[Any]:  # fmt: skip
+    alt: Any,
+    rows: Rows,
+    fields: tuple[str, str, str, str],
+    names: list[Any],
+    frame: Frame,
+    *,
+    axis: Any,
+    domain: list[float],
+    marked: str = "",
+) -> list[Any]:
     """A point and its interval in every row, names as they come."""
     name, value, low, high = fields
     look = frame.look
     base = alt.Chart(alt.InlineData(rows))
-    y = alt.Y(f"{name}:N", sort=names, title=None, axis=alt.Axis(labelLimit=110, labelColor=look.text, grid=False))
+    y = alt.Y(
+        f"{name}:N", sort=names, title=None, axis=alt.Axis(labelLimit=110, labelColor=look.text, grid=False)
+    )
     scale = alt.Scale(domain=domain, nice=False, zero=False)
     beyond = f"datum.{marked} == 1" if marked else "false"
     colour = alt.condition(beyond, alt.value(look.series[0]), alt.value(look.series[1]))
     shape = alt.condition(beyond, alt.value("diamond"), alt.value("circle"))
-    x = alt.X(f"{value}:Q", scale=scale, axis=axis, title=axis.title if axis.title is not alt.Undefined else None)
-    lines = base.mark_rule(strokeWidth=2.5, opacity=0.75).encode(y=y, x=alt.X(f"{low}:Q", scale=scale, axis=axis), x2=f"{high}:Q", color=colour)
+    x = alt.X(
+        f"{value}:Q", scale=scale, axis=axis, title=axis.title if axis.title is not alt.Undefined else None
+    )
+    lines = base.mark_rule(strokeWidth=2.5, opacity=0.75).encode(
+        y=y, x=alt.X(f"{low}:Q", scale=scale, axis=axis), x2=f"{high}:Q", color=colour
+    )
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(y=y, x=x, color=colour, shape=shape)
     return [lines, dots]
 

@@ -3,7 +3,16 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from annotate.views import administration, compare, dashboard, data, invitations, members, operations, projects
+from annotate.views import (
+    administration,
+    compare,
+    dashboard,
+    data,
+    invitations,
+    members,
+    operations,
+    projects,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", projects.home, name="home"),

@@ -92,15 +92,17 @@ def efficiency_figure(found: Curves, name: str) -> Figure:
 
 def both(points: dict[str, Point], metric: str) -> tuple[float | None, ...]:
     return tuple(
-        limit for role in (ACTIVE, CONTROL) for limit in (points[role].limits(metric) if role in points else UNKNOWN)
-    )  # fmt: skip
+        limit
+        for role in (ACTIVE, CONTROL)
+        for limit in (points[role].limits(metric) if role in points else UNKNOWN)
+    )
 
 
 def efficiency_alt(found: Curves, name: str) -> str:
     if not found.shared:
-        return _("Both arms must have learned from %(count)d judgments before their curves can be compared.") % {
-            "count": FIRST_CHECKPOINT
-        }  # fmt: skip
+        return _(
+            "Both arms must have learned from %(count)d judgments before their curves can be compared."
+        ) % {"count": FIRST_CHECKPOINT}
     ends = {role: found.compared(role)[-1] for role in (ACTIVE, CONTROL)}
     values = {role: interval_text(point.limits(METRICS[name]), name) for role, point in ends.items()}
     return _(
@@ -142,10 +144,16 @@ def production_figure(found: Curves) -> Figure:
         "count": FIRST_CHECKPOINT
     }
     if points:
-        alt = _("Log-loss of the production estimator falls from %(first)s to %(last)s after %(count)s judgments.")
-        alt = alt if (points[0].limits("log_loss")[0] or 0) >= (points[-1].limits("log_loss")[0] or 0) else _(
-            "Log-loss of the production estimator rises from %(first)s to %(last)s after %(count)s judgments."
-        )  # fmt: skip
+        alt = _(
+            "Log-loss of the production estimator falls from %(first)s to %(last)s after %(count)s judgments."
+        )
+        alt = (
+            alt
+            if (points[0].limits("log_loss")[0] or 0) >= (points[-1].limits("log_loss")[0] or 0)
+            else _(
+                "Log-loss of the production estimator rises from %(first)s to %(last)s after %(count)s judgments."
+            )
+        )
         alt %= {
             "first": interval_text(points[0].limits("log_loss")),
             "last": interval_text(points[-1].limits("log_loss")),
@@ -171,8 +179,10 @@ def best_sentence(sources: list[dict[str, Any]]) -> str:
         return _("Nothing yet.")
     best = sources[0]
     text = _("%(best)s: its mean reward is at least %(low)s, %(reward)s by the best estimate.") % {
-        "best": best["source"], "low": f"{best['low']:+.2f}", "reward": f"{best['reward']:+.2f}",
-    }  # fmt: skip
+        "best": best["source"],
+        "low": f"{best['low']:+.2f}",
+        "reward": f"{best['reward']:+.2f}",
+    }
     rivals = [one["source"] for one in sources[1:] if one["high"] > best["low"]]
     if not rivals:
         return text + " " + _("Its interval lies above all others.")
@@ -182,7 +192,9 @@ def best_sentence(sources: list[dict[str, Any]]) -> str:
 
 def rewards_figure(project: Project, most: int = 40) -> Figure:
     """Sources by their pessimistic value: the lower limit of the mean reward."""
-    found = project.source_rewards.order_by("-low", "source").values_list("source", "responses", "reward", "low", "high")
+    found = project.source_rewards.order_by("-low", "source").values_list(
+        "source", "responses", "reward", "low", "high"
+    )
     rows: tuple[tuple[Cell, ...], ...] = tuple(tuple(row) for row in found[:most])
     columns = (
         Column("source", _("Source")),
@@ -194,8 +206,13 @@ def rewards_figure(project: Project, most: int = 40) -> Figure:
     alt = _("Rewards appear when the production estimator has been measured for the first time.")
     if rows:
         first, last = rows[0], rows[-1]
-        alt = _("Mean reward of %(count)d sources with 95%% intervals, from %(first)s at %(high)s to %(last)s at %(low)s.") % {
-            "count": len(rows), "first": first[0], "last": last[0],
-            "high": f"{first[2]:.2f}", "low": f"{last[2]:.2f}",
-        }  # fmt: skip
+        alt = _(
+            "Mean reward of %(count)d sources with 95%% intervals, from %(first)s at %(high)s to %(last)s at %(low)s."
+        ) % {
+            "count": len(rows),
+            "first": first[0],
+            "last": last[0],
+            "high": f"{first[2]:.2f}",
+            "low": f"{last[2]:.2f}",
+        }
     return Figure("rewards", _("Mean reward by source, best lower limit first"), alt, columns, rows, "list")

@@ -73,14 +73,28 @@ def saved_sentence(saved: dict[str, Any] | None) -> str:
         return ""
     (ratio, low, high), at = saved["ratio"], int(saved["at"])
     if ratio <= 0 or (saved.get("censored") and ratio < 1):
-        return _("The active arm has not yet reached the log-loss that %(at)s random labels gave.") % {"at": f"{at:,}"}
+        return _("The active arm has not yet reached the log-loss that %(at)s random labels gave.") % {
+            "at": f"{at:,}"
+        }
     least = _("at least ") if saved.get("censored") else ""
-    limits = "" if low is None else _(" (%(low)s to %(high)s)") % {
-        "low": f"{low:.2g}", "high": _("unbounded") if high is None else f"{high:.2g}",
-    }  # fmt: skip
-    return _("%(active)s active labels did the work of %(at)s random ones: one was worth %(least)s%(ratio)s%(limits)s.") % {
-        "active": f"{at / ratio:,.0f}", "at": f"{at:,}", "least": least, "ratio": f"{ratio:.2g}", "limits": limits,
-    }  # fmt: skip
+    limits = (
+        ""
+        if low is None
+        else _(" (%(low)s to %(high)s)")
+        % {
+            "low": f"{low:.2g}",
+            "high": _("unbounded") if high is None else f"{high:.2g}",
+        }
+    )
+    return _(
+        "%(active)s active labels did the work of %(at)s random ones: one was worth %(least)s%(ratio)s%(limits)s."
+    ) % {
+        "active": f"{at / ratio:,.0f}",
+        "at": f"{at:,}",
+        "least": least,
+        "ratio": f"{ratio:.2g}",
+        "limits": limits,
+    }
 
 
 def forecast(point: Point | None, evaluations_a_day: float) -> str:
@@ -102,9 +116,9 @@ def forecast(point: Point | None, evaluations_a_day: float) -> str:
     if days > LONGEST_FORECAST_DAYS:
         return f"{text}."
     whole = max(1, math.ceil(days))
-    return text + ngettext(", about %(n)d day at this week’s pace.", ", about %(n)d days at this week’s pace.", whole) % {
-        "n": whole
-    }  # fmt: skip
+    return text + ngettext(
+        ", about %(n)d day at this week’s pace.", ", about %(n)d days at this week’s pace.", whole
+    ) % {"n": whole}
 
 
 def rounded(number: int) -> int:
@@ -143,18 +157,31 @@ def stopping(project: Project, found: Curves, made: int, pace: float) -> Stoppin
 def last_doubling(found: Curves) -> str:
     """What the newest doubling of the judgments brought, with both intervals in view."""
     last = found.newest
-    half = next((p for p in reversed(found.of("production")) if last and 2 * p.judgments <= last.judgments), None)
+    half = next(
+        (p for p in reversed(found.of("production")) if last and 2 * p.judgments <= last.judgments), None
+    )
     if last is None or half is None:
         return _("Too early to say: the curve needs a doubling of its judgments.")
     (before, *_before), (now, low, high) = half.limits("log_loss"), last.limits("log_loss")
     if before is None or now is None:
         return _("Too early to say: the curve has no finite values yet.")
     change = _("From %(half)s to %(last)s judgments, log-loss went from %(before)s to %(now)s.") % {
-        "half": f"{half.judgments:,}", "last": f"{last.judgments:,}", "before": f"{before:.3f}", "now": f"{now:.3f}",
-    }  # fmt: skip
+        "half": f"{half.judgments:,}",
+        "last": f"{last.judgments:,}",
+        "before": f"{before:.3f}",
+        "now": f"{now:.3f}",
+    }
     if low is not None and high is not None and low <= before <= high:
-        return change + " " + _("That lies within the interval: the last doubling brought nothing that can be measured yet.")
-    return change + " " + (_("The last doubling paid.") if now < before else _("The last doubling made it worse."))
+        return (
+            change
+            + " "
+            + _("That lies within the interval: the last doubling brought nothing that can be measured yet.")
+        )
+    return (
+        change
+        + " "
+        + (_("The last doubling paid.") if now < before else _("The last doubling made it worse."))
+    )
 
 
 def budget_sentence(project: Project, made: int, pace: float) -> str:
@@ -162,11 +189,13 @@ def budget_sentence(project: Project, made: int, pace: float) -> str:
         return _("No budget is set: collection goes on until somebody stops it.")
     left = max(project.budget - made, 0)
     text = _("%(made)s of %(budget)s judgments of the budget are made, %(left)s are left") % {
-        "made": f"{made:,}", "budget": f"{project.budget:,}", "left": f"{left:,}",
-    }  # fmt: skip
+        "made": f"{made:,}",
+        "budget": f"{project.budget:,}",
+        "left": f"{left:,}",
+    }
     if not left or pace <= 0 or left / pace > LONGEST_FORECAST_DAYS:
         return f"{text}."
     days = max(1, math.ceil(left / pace))
-    return text + ngettext(", about %(n)d day at this week’s pace.", ", about %(n)d days at this week’s pace.", days) % {
-        "n": days
-    }  # fmt: skip
+    return text + ngettext(
+        ", about %(n)d day at this week’s pace.", ", about %(n)d days at this week’s pace.", days
+    ) % {"n": days}

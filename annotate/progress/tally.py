@@ -30,17 +30,20 @@ class Day(Func):
 
     def as_sqlite(
         self, compiler: SQLCompiler, connection: object, **extra: object
-    ) -> tuple[str, tuple[object, ...]]:
-        return self.as_sql(compiler, connection, template="substr(%(expressions)s, 1, 10)")  # type: ignore[arg-type,return-value]
+    ) -> tuple[str, tuple[str | int, ...]]:
+        return self.as_sql(compiler, connection, template="substr(%(expressions)s, 1, 10)")  # type: ignore[arg-type]
 
 
 SIDE = Case(
     When(answer__in=[Answer.TIE, Answer.BOTH_BAD], then=F("answer")),
     When(lease=None, then=Value("unknown")),
-    When(Q(answer=Answer.FIRST, lease__swapped=False) | Q(answer=Answer.SECOND, lease__swapped=True), then=Value("left")),
+    When(
+        Q(answer=Answer.FIRST, lease__swapped=False) | Q(answer=Answer.SECOND, lease__swapped=True),
+        then=Value("left"),
+    ),
     default=Value("right"),
     output_field=models.CharField(),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -83,7 +86,7 @@ def grouped(judgments: QuerySet[Judgment], sign: int) -> QuerySet[Judgment, Grou
         sign=Value(sign), day=Day("created_at"), arm=F("comparison__arm"), side=SIDE
     )
     counts = groups.values_list("sign", "day", "arm", "annotator", "side")
-    return counts.annotate(Count("pk"), Max("pk"), Max("created_at"))  # type: ignore[return-value]
+    return counts.annotate(Count("pk"), Max("pk"), Max("created_at"))
 
 
 def key(project: Project) -> str:

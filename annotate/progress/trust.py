@@ -120,7 +120,9 @@ def one_annotator(user: User, skipped: int, counts: Tally, latest: Recent, of: i
 
 def agreement(project: Project) -> Agreement:
     """Over the newest comparisons with two or more judgments, which were drawn for overlap at random."""
-    newest = Comparison.objects.filter(project=project, judged__gt=1).order_by("-pk").values("pk")[:NEWEST_OVERLAP]
+    newest = (
+        Comparison.objects.filter(project=project, judged__gt=1).order_by("-pk").values("pk")[:NEWEST_OVERLAP]
+    )
     rows = Judgment.objects.filter(comparison__in=Subquery(newest), replaced_at=None)
     answers: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for comparison, answer in rows.values_list("comparison", "answer"):
@@ -141,11 +143,13 @@ def in_a_word(left: Share, agreed: Agreement, everyone: list[Annotator]) -> tupl
         return "open", _("There is nothing to check yet.")
     if one_sided:
         names = ", ".join(one_sided[:3]) + (" …" if len(one_sided) > 3 else "")
-        return "warn", _("Look at %(names)s: one side of the screen is chosen more often than chance allows.") % {
-            "names": names
-        }  # fmt: skip
+        return "warn", _(
+            "Look at %(names)s: one side of the screen is chosen more often than chance allows."
+        ) % {"names": names}
     if agreed.decided.total and agreed.decided.high < 0.6:
-        return "warn", _("Two annotators agree little more often than chance; the guidelines may need examples.")
+        return "warn", _(
+            "Two annotators agree little more often than chance; the guidelines may need examples."
+        )
     if left.excludes(0.5):
         return "warn", _("One side of the screen is chosen more often than the other, over all annotators.")
     return "good", _("Nothing speaks against it: no side of the screen is favoured.")
@@ -166,10 +170,13 @@ def sides_figure(everyone: list[Annotator]) -> Figure:
         Column("high", _("high"), "share"),
         Column("one_sided", _("One-sided"), "count"),
     )
-    alt = _("Side bias is shown for annotators who have chosen a side at least %(count)d times.") % {"count": FEWEST_SIDES}
+    alt = _("Side bias is shown for annotators who have chosen a side at least %(count)d times.") % {
+        "count": FEWEST_SIDES
+    }
     if rows:
         one_sided = ", ".join(str(row[0]) for row in rows if row[-1]) or _("nobody")
-        alt = _("How often each of %(count)d annotators chose the left response, with 95%% intervals. Beyond chance: %(names)s.") % {
-            "count": len(rows), "names": one_sided
-        }  # fmt: skip
+        alt = _(
+            "How often each of %(count)d annotators chose the left response, with 95%% intervals. "
+            "Beyond chance: %(names)s."
+        ) % {"count": len(rows), "names": one_sided}
     return Figure("sides", _("How often the left response was chosen"), alt, columns, rows, "list")

@@ -93,7 +93,7 @@ def counted(judgments: QuerySet[Judgment]) -> Coalesce:
 def recent(project: Project) -> Recent:
     rows = Judgment.objects.filter(project=project, lease__isnull=False).order_by("-pk")
     lead_times: dict[int | None, list[float]] = {}
-    lags = []
+    lags: list[float] = []
     for annotator, seconds, made, absorbed in rows.values_list(
         "annotator", "lead_time", "created_at", "absorbed_at"
     )[:RECENT]:
@@ -180,7 +180,9 @@ def days_figure(counts: tallies.Tally) -> Figure:
     )
     columns = [Column("start", STEPS[step]()), *(Column(arm, str(Arm(arm).label), "count") for arm in known)]
     title = _("Judgments by %(step)s and arm") % {"step": STEPS[step]().lower()}
-    return Figure("days", title, days_alt(rows, step), (*columns, Column("total", _("All"), "count")), rows, "bars")
+    return Figure(
+        "days", title, days_alt(rows, step), (*columns, Column("total", _("All"), "count")), rows, "bars"
+    )
 
 
 STEPS = {"day": lambda: _("Day"), "week": lambda: _("Week"), "month": lambda: _("Month")}
@@ -212,7 +214,13 @@ def days_alt(rows: tuple[tuple[Cell, ...], ...], step: str) -> str:
     made = sum(int(row[-1] or 0) for row in rows)
     most = max(rows, key=lambda row: int(row[-1] or 0))
     judgments = ngettext("%(made)s judgment", "%(made)s judgments", made) % {"made": f"{made:,}"}
-    return _("%(judgments)s from %(first)s to %(last)s, stacked by arm; most in the %(step)s of %(most)s: %(count)s.") % {
-        "judgments": judgments, "first": rows[0][0], "last": rows[-1][0], "step": STEPS[step]().lower(),
-        "most": most[0], "count": f"{most[-1]:,}",
-    }  # fmt: skip
+    return _(
+        "%(judgments)s from %(first)s to %(last)s, stacked by arm; most in the %(step)s of %(most)s: %(count)s."
+    ) % {
+        "judgments": judgments,
+        "first": rows[0][0],
+        "last": rows[-1][0],
+        "step": STEPS[step]().lower(),
+        "most": most[0],
+        "count": f"{most[-1]:,}",
+    }

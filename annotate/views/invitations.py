@@ -64,6 +64,4 @@ def arrive(request: HttpRequest, project: Project) -> HttpResponseBase:
 
 def welcome(request: HttpRequest, found: Invitation, token: str, form: AccountForm | None) -> HttpResponse:
     context = {"invitation": found, "invited_to": found.project, "token": token, "form": form}
-    response = render(request, "administration/invitation.html", context)
-    response["Referrer-Policy"] = "no-referrer"
-    return response
+    return render(request, "administration/invitation.html", context)

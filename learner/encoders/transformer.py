@@ -227,7 +227,7 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # a worker's log is no terminal
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a log is no terminal
     _set_threads_once()
     fixed = {"local_files_only": True, "trust_remote_code": False}
     try:
