@@ -10,14 +10,12 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.cache import cache
 
 from annotate.progress.figures import Figure
 
-if TYPE_CHECKING:
-    import altair as alt
 
 Rows = list[dict[str, Any]]
 DAY = 86_400
