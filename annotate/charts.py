@@ -16,7 +16,6 @@ from django.core.cache import cache
 
 from annotate.progress.figures import Figure
 
-
 Rows = list[dict[str, Any]]
 DAY = 86_400
 DRAWING = 1
