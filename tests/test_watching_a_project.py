@@ -108,3 +108,14 @@ def test_a_hostile_project_name_and_source_are_only_text(judged: Project, as_ada
 def test_a_simulated_project_says_so_on_its_dashboard(project: Project, as_ada: Client) -> None:
     Project.objects.update(is_simulated=True)
     assert "Simulated" in as_ada.get("/projects/tides/").content.decode()
+
+
+def test_the_data_leaves_by_a_link_on_the_page(judged: Project, as_ada: Client, as_ben: Client) -> None:
+    text = as_ada.get("/projects/tides/").content.decode()
+    address = "/projects/tides/export/votes.jsonl"
+    assert f'href="{address}"' in text
+    answer = as_ada.get(address)
+    lines = b"".join(answer).decode().strip().splitlines()  # type: ignore[arg-type]
+    assert len(lines) == 20
+    assert {json.loads(line)["answer"] for line in lines} == {"first", "second", "tie"}
+    assert as_ben.get(address).status_code == 404
