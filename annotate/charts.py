@@ -18,7 +18,7 @@ from annotate.progress.figures import Figure
 
 Rows = list[dict[str, Any]]
 DAY = 86_400
-DRAWING = 1
+DRAWING = 2
 """Raised when charts look different for the same numbers: it is a part of every cache key."""
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif'
 PNG_FONT = "Noto Sans, Liberation Sans, DejaVu Sans, sans-serif"
@@ -132,6 +132,7 @@ def spec(figure: Figure, frame: Frame) -> dict[str, Any]:
 
 def config(frame: Frame) -> dict[str, Any]:
     look, font = frame.look, FONT if frame.ext == "svg" else PNG_FONT
+    size = 13 if frame.is_narrow else 12
     return {
         "font": font,
         "view": {"stroke": None},
@@ -139,8 +140,8 @@ def config(frame: Frame) -> dict[str, Any]:
         "axis": {
             "labelColor": look.muted,
             "titleColor": look.muted,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
+            "labelFontSize": size,
+            "titleFontSize": size,
             "titleFontWeight": "normal",
             "gridColor": look.line,
             "domain": False,
@@ -149,14 +150,14 @@ def config(frame: Frame) -> dict[str, Any]:
         },
         "legend": {
             "labelColor": look.text,
-            "labelFontSize": 12,
+            "labelFontSize": size,
             "symbolType": "square",
             "title": None,
             "orient": "top",
             "offset": 6,
             "padding": 0,
         },
-        "text": {"color": look.text, "fontSize": 12, "font": font},
+        "text": {"color": look.text, "fontSize": size, "font": font},
     }
 
 

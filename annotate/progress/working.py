@@ -22,6 +22,7 @@ ALIVE_SECONDS = 30
 LAG_OF = 200
 RECENT = 1000
 MOST_BARS = 62
+MANY_WAITING = 100
 SERVED = (Arm.ACTIVE, Arm.CONTROL, Arm.EVALUATION)
 
 
@@ -110,7 +111,7 @@ def working(
     seen = row["worker_seen"]
     worker = Worker(seen, seen is not None and now - seen < timedelta(seconds=ALIVE_SECONDS))
     arms = counts.arms
-    tone, sentence = in_a_word(worker, row["waiting"], row["last_day"], sum(arms.values()))
+    tone, sentence = in_a_word(worker, row, sum(arms.values()))
     return Working(
         tone=tone,
         sentence=sentence,
@@ -129,15 +130,17 @@ def working(
     )
 
 
-def in_a_word(worker: Worker, waiting: int, last_day: int, made: int) -> tuple[str, str]:
+def in_a_word(worker: Worker, row: dict[str, Any], made: int) -> tuple[str, str]:
     """A tone, and the answer to the section's question."""
+    if not row["response_count"]:
+        return "open", _("Empty. Import prompts with their responses first.")
     if not worker.is_alive:
         return "bad", _("No. Judgments are stored, but no worker is learning from them.")
     if not made:
         return "open", _("Ready. The worker is there; the first judgment is awaited.")
-    if waiting > 100:
+    if row["waiting"] > MANY_WAITING:
         return "warn", _("Behind. The worker is alive, but judgments come in faster than it learns.")
-    if not last_day:
+    if not row["last_day"]:
         return "open", _("Idle. Everything is up, and nobody has judged in the last 24 hours.")
     return "good", _("Yes. Judgments come in and are learned from.")
 

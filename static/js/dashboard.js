@@ -6,15 +6,24 @@
   const parts = (root) => root.querySelectorAll("[data-part]");
   for (const part of parts(board)) texts.set(part.id, part.outerHTML);
 
+  // The new picture is ready before the old one goes.
+  const ready = async (old, part) => {
+    const shown = [...old.querySelectorAll("img")].findIndex((image) => image.offsetParent !== null);
+    const image = part.querySelectorAll("img")[shown];
+    if (!image) return;
+    image.loading = "eager";
+    await image.decode().catch(() => {});
+  };
+
   // A table that somebody opened stays open, and the keyboard stays where it was.
-  const replace = (old, part) => {
+  const replace = async (old, part) => {
+    await ready(old, part);
     const open = [...old.querySelectorAll("details[open][id]")].map((details) => details.id);
-    const place = old.contains(document.activeElement)
-      ? [...old.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement)
-      : -1;
+    const stops = "a, summary, [tabindex]";
+    const place = [...old.querySelectorAll(stops)].indexOf(document.activeElement);
     old.replaceWith(part);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (place >= 0) part.querySelectorAll("a, summary, [tabindex]")[place]?.focus({ preventScroll: true });
+    if (place >= 0) part.querySelectorAll(stops)[place]?.focus({ preventScroll: true });
   };
 
   board.addEventListener("htmx:beforeRequest", (event) => {
