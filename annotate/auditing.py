@@ -50,9 +50,9 @@ def details(event: AuditEvent) -> Iterator[tuple[str, str, str]]:
     given = event.details if isinstance(event.details, dict) else {"": event.details}
     for name, value in given.items():
         if event.verb in CHANGES and isinstance(value, list) and len(value) == 2:
-            yield label(name), shown(value[0]), shown(value[1])
+            yield label(name), shown(name, value[0]), shown(name, value[1])
         else:
-            yield label(name), "", shown(value)
+            yield label(name), "", shown(name, value)
 
 
 def label(name: str) -> str:
@@ -61,11 +61,13 @@ def label(name: str) -> str:
     return capfirst(str(fields[name].verbose_name)) if name in fields else name.replace("_", " ")
 
 
-def shown(value: Any) -> str:
+def shown(name: str, value: Any) -> str:
     if value is None or value in ("", [], {}):
         return _("none")
     if isinstance(value, bool):
         return _("yes") if value else _("no")
+    if isinstance(value, float) and (name.endswith("_share") or name == "norm_cap"):
+        return f"{100 * value:.6g} %"
     if isinstance(value, list):
         return ", ".join(str(part) for part in value)
     return str(value)

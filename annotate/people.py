@@ -50,7 +50,7 @@ def open_invitations(project: Project) -> QuerySet[Invitation]:
 def invite(
     project: Project, actor: User, role: str, emails: Sequence[str] = (), days: int = 7
 ) -> list[Invited]:
-    """One invitation for each address, or one for whoever has the link; an older one of the same address ends."""
+    """One invitation for each address, or one for anyone with the link; an older one of the same address ends."""
     addresses = list(dict.fromkeys(email.strip().lower() for email in emails)) or [""]
     check_invitation(project, role, addresses, days)
     now = timezone.now()
@@ -97,7 +97,7 @@ def check_address(project: Project, address: str) -> None:
 
 
 def name_of(invitation: Invitation) -> str:
-    return invitation.email or _("whoever has the link")
+    return invitation.email or _("anyone with the link")
 
 
 def valid_invitation(token: str) -> Invitation:
