@@ -53,24 +53,40 @@ def claim(project: Project, annotator: User) -> Lease | None:
             return None
         Comparison.objects.filter(pk=comparison.pk).update(taken=F("taken") + 1)
         comparison.taken += 1
-        return Lease.objects.create(
-            project=project,
-            comparison=comparison,
-            annotator=annotator,
-            swapped=draws.is_swapped(project, comparison.pk, annotator.pk),
-            created_at=now,
-            expires_at=now + project.lease_duration,
-        )
+        return lease_of(comparison, annotator, now)
+
+
+def lease_of(comparison: Comparison, annotator: User, now: datetime) -> Lease:
+    """A new lease, or the annotator's own expired one opened again: there is one row for each of them and a pair."""
+    project = comparison.project
+    lease, _ = Lease.objects.update_or_create(
+        comparison=comparison,
+        annotator=annotator,
+        defaults={
+            "project": project,
+            "swapped": draws.is_swapped(project, comparison.pk, annotator.pk),
+            "outcome": Lease.Outcome.OPEN,
+            "created_at": now,
+            "closed_at": None,
+            "expires_at": now + project.lease_duration,
+        },
+    )
+    return lease
 
 
 def waiting_comparison(project: Project, annotator: User) -> Comparison | None:
-    """The oldest open comparison with room that this annotator never had, locked against other processes."""
-    had = Lease.objects.filter(comparison=OuterRef("pk"), annotator=annotator)
+    """The oldest open comparison with room that this annotator never had, or let expire; locked for this claim."""
+    had = Lease.objects.filter(comparison=OuterRef("pk"), annotator=annotator).exclude(
+        outcome=Lease.Outcome.EXPIRED
+    )
     waiting = Comparison.objects.filter(
         ~Exists(had), project=project, state=Comparison.State.OPEN, taken__lt=F("wanted")
     )
     waiting = waiting.select_related("prompt", "first", "second").order_by("id")
-    return locked(waiting).first()
+    comparison = locked(waiting).first()
+    if comparison is not None:
+        comparison.project = project  # with its settings, without another query
+    return comparison
 
 
 def locked(comparisons: QuerySet[Comparison]) -> QuerySet[Comparison]:

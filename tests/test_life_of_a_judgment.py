@@ -79,6 +79,14 @@ def test_a_lease_that_ran_out_goes_to_others_and_comes_back_if_nobody_took_it(
         judging.record(ben, late.pk, Submission("left"))
 
 
+def test_a_pair_let_expire_over_lunch_comes_back_with_the_same_sides(project: Project, ben: User) -> None:
+    before = serving.leases_for(project, ben, 1)[0]
+    serving.release_expired(project, before.expires_at)
+    again = serving.leases_for(project, ben, 1)[0]
+    assert (again.pk, again.swapped, again.outcome) == (before.pk, before.swapped, "open")
+    assert Comparison.objects.get(pk=again.comparison_id).taken == 1
+
+
 def test_a_skipped_pair_returns_to_the_others_but_not_to_the_one_who_skipped(
     project: Project, ben: User, cho: User
 ) -> None:
