@@ -47,6 +47,8 @@ SETTINGS = (
     "guidelines",
     "allow_tie",
     "allow_both_bad",
+    "ask_strength",
+    "criteria",
     "rule",
     "norm_cap",
     "control_share",
@@ -56,9 +58,16 @@ SETTINGS = (
     "overlap_share",
     "budget",
     "lease_seconds",
+    "edit_minutes",
+    "annotator_limit",
+    "gold_share",
+    "training_pairs",
+    "weigh_by_reliability",
     *FEATURES,
 )
 LONGEST_GUIDELINES = 20_000
+MOST_CRITERIA = 6
+LONGEST_CRITERION = 60
 
 
 def values_of(project: Project) -> dict[str, Any]:
@@ -153,7 +162,21 @@ def problems(project: Project, changed: Mapping[str, Any]) -> dict[str, str]:
         found["name"] = _("A name is one line without control characters.")
     if not new["name"].strip():
         found["name"] = _("A project needs a name.")
+    if sentence := criteria_problem(new["criteria"]):
+        found["criteria"] = sentence
     return found | feature_problems(project, new)
+
+
+def criteria_problem(criteria: Any) -> str:
+    """Annotators read these names beside every pair, so they are few, short and different."""
+    names: list[Any] = criteria if isinstance(criteria, list) else [None]
+    if not all(isinstance(name, str) and name.strip() and name.isprintable() for name in names):
+        return _("A criterion is a name on one line.")
+    if len(names) > MOST_CRITERIA:
+        return _("At most {most} criteria.").format(most=MOST_CRITERIA)
+    if any(len(name) > LONGEST_CRITERION for name in names):
+        return _("A criterion has at most {most} characters.").format(most=LONGEST_CRITERION)
+    return _("Two criteria have the same name.") if len(set(names)) < len(names) else ""
 
 
 def feature_problems(project: Project, new: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from annotate.configuring import (
     FEATURES,
     LONGEST_GUIDELINES,
     RULE_NAMES,
-    SETTINGS,
     features_are_fixed,
     fingerprint,
     problems,
@@ -73,6 +72,11 @@ HELP: dict[str, str | _StrPromise] = {
     "allow_both_bad": gettext_lazy(
         "Annotators may say that neither response should be shown; it is kept, and trains nothing."
     ),
+    "ask_strength": gettext_lazy("Annotators say how much better: slightly, better or much better."),
+    "criteria": gettext_lazy(
+        "One a line, such as “accuracy”: annotators may also compare by each of these. "
+        "Only the answer to the question trains."
+    ),
     "rule": gettext_lazy(
         "How the active arm chooses the next pair. A change holds from the next pair drawn."
     ),
@@ -98,19 +102,35 @@ HELP: dict[str, str | _StrPromise] = {
     "lease_seconds": gettext_lazy(
         "How long a pair is kept for an annotator whose page is closed; it is extended while the page is open."
     ),
+    "edit_minutes": gettext_lazy("How long annotators may change an answer; what it was before is kept."),
     "encoder": gettext_lazy("The model that turns prompt and response into numbers."),
     "dimensions": gettext_lazy(
         "Principal components kept of its output. More can express more, and need more judgments."
     ),
 }
 SECTIONS: list[tuple[str | _StrPromise, tuple[str, ...]]] = [
-    (gettext_lazy("Question"), ("name", "question", "guidelines", "allow_tie", "allow_both_bad")),
+    (gettext_lazy("Question"), ("name", "question", "guidelines")),
+    (gettext_lazy("Answers"), ("allow_tie", "allow_both_bad", "ask_strength", "criteria")),
     (gettext_lazy("Choosing pairs"), ("rule", "norm_cap")),
     (gettext_lazy("Measuring"), ("control_share", "evaluation_share", "evaluation_prompt_share")),
     (gettext_lazy("Agreement"), ("overlap", "overlap_share")),
-    (gettext_lazy("Limits"), ("budget", "lease_seconds")),
+    (gettext_lazy("Limits"), ("budget", "lease_seconds", "edit_minutes")),
     (gettext_lazy("Features"), FEATURES),
 ]
+
+OFFERED = tuple(name for _title, names in SECTIONS for name in names)
+
+
+class Lines(forms.CharField):
+    """Names, one a line."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        return [line.strip() for line in super().clean(value).splitlines() if line.strip()]
 
 
 class Percent(forms.FloatField):
@@ -145,12 +165,15 @@ class SettingsForm(ProjectForm):
         label=gettext_lazy("Budget, judgments"), min_value=1, max_value=100_000_000, required=False
     )
 
+    criteria = Lines(label=gettext_lazy("Criteria"), required=False, max_length=1_000)
+
     class Meta:
         model = Project
-        fields = SETTINGS
+        fields = OFFERED
         labels = {
             "overlap": gettext_lazy("Annotators of an overlap pair"),
             "lease_seconds": gettext_lazy("Lease, seconds"),
+            "edit_minutes": gettext_lazy("Time to edit, minutes"),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -160,6 +183,7 @@ class SettingsForm(ProjectForm):
         for name, sentence in HELP.items():
             self.fields[name].help_text = sentence
         self.fields["guidelines"].widget.attrs |= {"rows": 10, "maxlength": LONGEST_GUIDELINES}
+        self.fields["criteria"].widget.attrs |= {"rows": 3}
         self.offer_encoders()
 
     def offer_encoders(self) -> None:
@@ -174,7 +198,7 @@ class SettingsForm(ProjectForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         stored = Project.objects.get(pk=self.instance.pk)
-        given = that_fit(stored, {name: cleaned[name] for name in SETTINGS if name in cleaned})
+        given = that_fit(stored, {name: cleaned[name] for name in OFFERED if name in cleaned})
         cleaned |= given
         for name, sentence in problems(stored, given).items():
             if name not in self.errors:
@@ -183,7 +207,7 @@ class SettingsForm(ProjectForm):
 
     def values(self) -> dict[str, Any]:
         """What was sent, for the write path."""
-        return {name: self.cleaned_data[name] for name in SETTINGS}
+        return {name: self.cleaned_data[name] for name in OFFERED}
 
     def sections(self) -> list[tuple[str | _StrPromise, list[forms.BoundField]]]:
         return [(title, [self[name] for name in names]) for title, names in SECTIONS]

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotate import configuring, judging, projects, serving
 from annotate.errors import TouchstoneError
-from annotate.forms import ENCODERS, HELP, RULES, SettingsForm
+from annotate.forms import ENCODERS, HELP, OFFERED, RULES, SettingsForm
 from annotate.judging import Submission
 from annotate.models import (
     AuditEvent,
@@ -206,8 +206,8 @@ def test_the_rules_and_encoders_on_offer_are_those_of_the_learner() -> None:
 
 def test_every_setting_is_explained_in_a_sentence_and_on_the_page(project: Project, as_ada: Client) -> None:
     page = as_ada.get(settings_url(project)).content.decode()
-    assert set(HELP) == set(configuring.SETTINGS)
-    for name in configuring.SETTINGS:
+    assert set(HELP) == set(OFFERED) <= set(configuring.SETTINGS)
+    for name in OFFERED:
         assert f'name="{name}"' in page
         assert f"id_{name}_helptext" in page
 
@@ -258,6 +258,10 @@ def test_saving_what_is_there_changes_and_logs_nothing(project: Project, as_ada:
         ({"name": "a\x07b"}, "name"),
         ({"question": "x" * 301}, "question"),
         ({"guidelines": "x" * 20_001}, "guidelines"),
+        ({"criteria": "a\nb\nc\nd\ne\nf\ng"}, "criteria"),
+        ({"criteria": "tone\ntone"}, "criteria"),
+        ({"criteria": "x" * 61}, "criteria"),
+        ({"edit_minutes": "-1"}, "edit_minutes"),
     ],
 )
 def test_settings_that_do_not_hold_together_are_refused_at_the_field(
@@ -280,6 +284,10 @@ def test_settings_that_do_not_hold_together_are_refused_at_the_field(
         {"encoder": "../weights"},
         {"lease_seconds": 1},
         {"seed": "00"},
+        {"criteria": "tone"},
+        {"criteria": [1]},
+        {"criteria": ["a\nb"]},
+        {"gold_share": 2.0},
         {"prompt_count": 3},
         {"archived_at": None},
     ],
@@ -304,6 +312,16 @@ def test_shares_that_add_up_to_exactly_one_hundred_percent_are_taken(
     project.refresh_from_db()
     assert project.active_share == 0
     assert AuditEvent.objects.filter(project=project).count() == 5  # saving what is there was no change
+
+
+def test_criteria_are_typed_one_a_line(project: Project, as_ada: Client) -> None:
+    as_ada.post(settings_url(project), sent(project, criteria=" accuracy \r\n\r\ntone\r\n"))
+    project.refresh_from_db()
+    assert project.criteria == ["accuracy", "tone"]
+    assert AuditEvent.objects.get().details == {"criteria": [[], ["accuracy", "tone"]]}
+    as_ada.post(settings_url(project), sent(project))
+    assert AuditEvent.objects.count() == 1
+    assert "accuracy, tone" in as_ada.get(reverse("audit", args=[project.slug])).content.decode()
 
 
 def test_new_guidelines_are_a_new_version(project: Project, as_ada: Client) -> None:
