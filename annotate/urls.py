@@ -8,6 +8,7 @@ from annotate.views import (
     compare,
     dashboard,
     data,
+    earlier,
     invitations,
     members,
     operations,
@@ -23,6 +24,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/leases/<uuid:lease_id>/skip/", compare.skip, name="skip"),
     path("projects/<slug:slug>/undo/", compare.undo, name="undo"),
     path("projects/<slug:slug>/renew/", compare.renew, name="renew"),
+    path("projects/<slug:slug>/earlier/", earlier.earlier, name="earlier"),
+    path("projects/<slug:slug>/earlier/<int:judgment_id>/", earlier.change, name="change"),
     # Running a project
     path("projects/<slug:slug>/", dashboard.dashboard, name="dashboard"),
     path("projects/<slug:slug>/charts/<slug:name>.<slug:ext>", dashboard.chart, name="chart"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
-from annotate import judging, serving
+from annotate import judging, keys, serving
 from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
@@ -29,6 +30,12 @@ SKIP_REASONS = [
     ("language", gettext_lazy("Not my language")),
     ("broken", gettext_lazy("Broken or empty text")),
     ("harmful", gettext_lazy("Harmful content")),
+]
+
+FLAGS = [
+    ("harmful", gettext_lazy("Harmful content")),
+    ("broken", gettext_lazy("Broken or empty text")),
+    ("language", gettext_lazy("Not my language")),
 ]
 
 
@@ -43,7 +50,7 @@ def compare(request: HttpRequest, project: Project) -> HttpResponseBase:
 def judge(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponseBase:
     with told_on_the_page(request):
         check_lease(request, project, lease_id)
-        judgment = judging.record(person(request), lease_id, submission(request.POST))
+        judgment = judging.record(person(request), lease_id, submission(request.POST, project))
         if stands_from_before(judgment, request.POST):
             messages.info(request, _("You had answered this pair already; that answer stands."))
     return show(request, project)
@@ -111,7 +118,20 @@ def screen(request: HttpRequest, project: Project) -> dict[str, Any]:
         "pairs": [lease for lease in leases if str(lease.pk) not in held],
         "nothing": None if leases else why_nothing(project),
         "skip_reasons": SKIP_REASONS,
+        **answering(project, person(request)),
         **own_progress(project, person(request), timezone.now()),
+    }
+
+
+def answering(project: Project, annotator: User) -> dict[str, Any]:
+    """What can be answered here, and by which keys."""
+    found = keys.keys_of(project, annotator)
+    return {
+        "choices": keys.choices(project, annotator),
+        "keys": found,
+        "keys_as_json": json.dumps(keys.by_key(found)),
+        "sheet": keys.sheet(found),
+        "flags": FLAGS,
     }
 
 
@@ -139,11 +159,17 @@ def check_lease(request: HttpRequest, project: Project, lease_id: UUID) -> None:
         raise TouchstoneError(_("This pair was not given to you."), code="gone")
 
 
-def submission(sent: QueryDict) -> judging.Submission:
+def submission(sent: QueryDict, project: Project) -> judging.Submission:
+    """What the forms of the screen send: "left-3" is left by much; what the project asks no more is left out."""
+    side, _dash, steps = sent.get("side", "").partition("-")
+    strength = (steps or sent.get("strength", "")) if side in ("left", "right") else ""
+    criteria = {name: sent.get(f"criterion:{name}", "") for name in project.criteria}
     return judging.Submission(
-        side=sent.get("side", ""),
-        strength=int(strength) if (strength := sent.get("strength", "")) in ("1", "2", "3") else None,
+        side=side,
+        strength=int(strength) if project.ask_strength and strength in ("1", "2", "3") else None,
+        criteria={name: answer for name, answer in criteria.items() if answer},
         rationale=sent.get("rationale", "").strip(),
+        flags=[flag for flag in judging.FLAGS if f"flag:{flag}" in sent],
         lead_time=seconds(sent.get("lead_time", "")),
     )
 
@@ -158,4 +184,4 @@ def seconds(text: str) -> float | None:
 def stands_from_before(judgment: Judgment, sent: QueryDict) -> bool:
     """Whether another tab had answered differently before this one."""
     swapped = judgment.lease is not None and judgment.lease.swapped
-    return judgment.answer != judging.answer_of(sent.get("side", ""), swapped)
+    return judgment.answer != judging.answer_of(sent.get("side", "").partition("-")[0], swapped)

@@ -95,6 +95,7 @@
     polls = 0;
     clearTimeout(pollTimer);
     Reading.prepare(first, say);
+    for (const panel of first.querySelectorAll("[data-criteria]")) countCriteria(panel);
     Reading.raw(first, modes.raw);
     first.hidden = false;
     window.scrollTo(0, 0);
@@ -172,9 +173,21 @@
   function answer(side, event) {
     const pair = open();
     if (!pair?.querySelector(`.answer[value="${side}"]`)) return;
-    const rationale = pair.querySelector("[name=rationale]").value.trim();
-    leave(pair, pair.dataset.judge, { side, lead_time: secondsSeen(), ...(rationale && { rationale }) }, event);
+    leave(pair, pair.dataset.judge, { ...extras(pair), side, lead_time: secondsSeen() }, event);
     whisper(say.saySaved);
+  }
+
+  // What the form holds beside the answer: why, criteria, problems. The token is not kept in the outbox.
+  function extras(pair) {
+    const fields = Object.fromEntries(new FormData(pair.querySelector("[data-answers]")));
+    const filled = Object.entries(fields).filter(([, value]) => value.trim());
+    return Object.fromEntries(filled.filter(([name]) => name !== "csrfmiddlewaretoken"));
+  }
+
+  function countCriteria(panel) {
+    const all = panel.querySelectorAll("[data-criterion]").length;
+    const count = panel.querySelectorAll("[data-criterion] :checked").length;
+    panel.querySelector("[data-criteria-count]").textContent = `${count}/${all}`;
   }
 
   function skip(reason, event) {
@@ -269,15 +282,14 @@
   }
 
   Keys.listen(main, {
-    left: (event) => answer("left", event),
-    right: (event) => answer("right", event),
-    tie: (event) => answer("tie", event),
-    bothBad: (event) => answer("both_bad", event),
+    answer,
     reason: (number, event) => {
       const button = inPair("[data-skipping]").querySelectorAll("button[name=reason]")[number - 1];
       if (button) skip(button.value, event);
     },
     skip: () => openPanel(inPair("[data-skipping]"), "button"),
+    criteria: () => openPanel(inPair("[data-criteria]"), "input"),
+    earlier: () => location.assign(say.earlier),
     why: () => openPanel(inPair(".rationale"), "textarea"),
     guidelines: () => openPanel(main.querySelector("[data-guidelines]"), ".drawer-panel"),
     undo,
@@ -312,6 +324,7 @@
   }
 
   main.addEventListener("input", (event) => {
+    if (event.target.closest("[data-criterion]")) countCriteria(event.target.closest("[data-criteria]"));
     if (event.target.name === "rationale") Drafts.keep(event.target.closest(".pair"));
   });
 

@@ -1,0 +1,117 @@
+"""Strength, criteria, problems and changed answers in a real browser, by keyboard and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from annotate.models import Judgment, Project, User
+from tests.test_compare_in_the_browser import (
+    HERE,
+    PAIR,
+    answer_to,
+    assert_accessible,
+    press,
+    ready,
+    until_sent,
+)
+
+if TYPE_CHECKING:
+    from tests.browser import Open
+
+pytest_plugins = ["tests.browser"]
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+STEPS = {"1": ("left", 3), "2": ("left", 2), "3": ("left", 1), "4": ("tie", None), "5": ("right", 1)}
+STEPS |= {"6": ("right", 2), "7": ("right", 3), "8": ("both_bad", None), "ArrowLeft": ("left", 2)}
+
+
+@pytest.fixture
+def asking(project: Project) -> Project:
+    project.ask_strength, project.criteria = True, ["Truth", "Tone"]
+    project.save()
+    return project
+
+
+def test_each_key_gives_its_step(open_as: Open, ben: User, asking: Project) -> None:
+    page = open_as(ben, HERE)
+    given = {key: press(page, key) for key in STEPS}
+    until_sent(page)
+    found = {key: (answer_to(lease), Judgment.objects.get(lease=lease).strength) for key, lease in given.items()}
+    assert found == STEPS
+
+
+def test_criteria_and_problems_travel_with_the_answer(open_as: Open, ben: User, asking: Project) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    for key in ("c", "1", "2"):
+        page.keyboard.press(key)
+    expect(page.locator(f"{PAIR} [data-criteria-count]")).to_have_text("2/2")
+    assert lease == page.locator(PAIR).get_attribute("data-lease")
+    page.keyboard.press("w")
+    page.locator(f"{PAIR} [name='flag:broken']").check()
+    page.keyboard.press("Escape")
+    press(page, "6")
+    until_sent(page)
+    judgment = Judgment.objects.get(lease=lease)
+    assert judgment.lease is not None
+    assert judgment.criteria == {"Truth": "second" if judgment.lease.swapped else "first", "Tone": "tie"}
+    assert judgment.flags == ["broken"]
+
+
+def test_own_keys_answer_and_are_shown(open_as: Open, ben: User, project: Project) -> None:
+    User.objects.filter(pk=ben.pk).update(keys={"left": "f"})
+    page = open_as(ben, HERE)
+    ready(page)
+    expect(page.locator(f"{PAIR} .answer.left kbd")).to_have_text("f")
+    lease = press(page, "f")
+    until_sent(page)
+    assert answer_to(lease) == "left"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_steps_and_criteria_fit_and_axe_finds_nothing(
+    open_as: Open, ben: User, asking: Project, width: int, scheme: str, keep_picture: Callable[[Page, str], None]
+) -> None:
+    page = open_as(ben, HERE, width=width, color_scheme=scheme, reduced_motion="reduce", has_touch=width < 500)
+    ready(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for button in page.locator(f"{PAIR} .answer").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+        assert box["width"] >= 40
+    assert_accessible(page)
+    keep_picture(page, f"strength {width} {scheme}")
+    for key in "cw":
+        page.keyboard.press(key)
+        assert_accessible(page)
+        keep_picture(page, f"strength {key} {width} {scheme}")
+        page.keyboard.press("Escape")
+    press(page, "2")
+    until_sent(page)
+    page.keyboard.press("e")
+    page.wait_for_url("**/earlier/")
+    assert_accessible(page)
+    keep_picture(page, f"earlier {width} {scheme}")
+    page.locator(".earlier a").first.click()
+    assert_accessible(page)
+    keep_picture(page, f"change {width} {scheme}")
+    page.locator(".answer[value=right-3]").click()
+    expect(page.get_by_text("Your answer was changed.")).to_be_visible()
+    assert Judgment.objects.get(replaced_at=None).strength == 3
+
+
+def test_nothing_moves_with_steps_and_criteria(open_as: Open, ben: User, asking: Project) -> None:
+    page = open_as(ben, HERE)
+    page.evaluate(
+        "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(e => window.shift += e.value))"
+        ".observe({type: 'layout-shift', buffered: true})"
+    )
+    for key in "15824":
+        press(page, key)
+    until_sent(page)
+    assert page.evaluate("window.shift") == 0
