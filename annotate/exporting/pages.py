@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 
 from annotate.models import Comparison, Judgment, Project, Prompt, Response
 
@@ -114,13 +114,16 @@ def responses_of(comparisons: list[Comparison]) -> dict[int, Response]:
 
 
 def pool(project: Project, filters: Filters) -> Iterator[tuple[Prompt, list[Response]]]:
-    """Every prompt with its responses, in the order of their positions."""
-    last = -1
-    while page := list(filters.prompts(project).filter(position__gt=last).order_by("position")[:PAGE]):
+    """Every prompt with its responses, in the order of their positions, by ranges of them: they are dense."""
+    prompts = filters.prompts(project)
+    last = prompts.aggregate(last=Max("position"))["last"]
+    for begin in range(0, -1 if last is None else last + 1, PAGE):
+        page = list(prompts.filter(position__range=(begin, begin + PAGE - 1)).order_by("position"))
         responses = defaultdict(list)
-        for response in Response.objects.filter(prompt__in=page).order_by("position"):
+        for response in Response.objects.filter(prompt__in=[prompt.pk for prompt in page]).order_by(
+            "position"
+        ):
             responses[response.prompt_id].append(response)
         for prompt in page:
             if filters.wants(prompt):
                 yield prompt, responses[prompt.pk]
-        last = page[-1].position

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, connection
 from django.utils import timezone
 
 from annotate.celery import ring
@@ -24,11 +24,12 @@ from annotate.importing import chunk
 from annotate.importing.readers import Raw, Source, opened
 from annotate.importing.rows import Options, Row
 from annotate.importing.shapes import understand
-from annotate.models import Job, Project
+from annotate.models import Comparison, Job, Judgment, Project, Prompt, Response
 
 CHUNK_ROWS = 500
 CHUNK_BYTES = 8 << 20
 MOST_REPORTED = 100_000
+MANY = 5_000
 COUNTS = ["read", "prompts_added", "responses_added", "judgments_added", "duplicates", "bad", "repeats"]
 Progress = Callable[[int, int, int], None]  # rows read, position, size (bytes, or rows of a Parquet file)
 
@@ -71,12 +72,23 @@ def import_file(
         source = opened(Path(path))
         with source.file:
             run.read(source, resume)
+    if run.result.responses_added + run.result.judgments_added >= MANY:
+        refresh_statistics()
     project.refresh_from_db(fields=["prompt_count", "response_count", "largest_prompt"])
     if run.result.prompts_added or run.result.responses_added:
         ring("embed", project.pk)
     if run.result.judgments_added:
         ring("absorb", project.pk)
     return run.result
+
+
+def refresh_statistics() -> None:
+    """Let the planner know how large the tables have become: until it does, it reads them whole for a page."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA analysis_limit = 1000")
+        for model in (Prompt, Response, Comparison, Judgment):
+            cursor.execute(f"ANALYZE {connection.ops.quote_name(model._meta.db_table)}")
 
 
 class Run:
