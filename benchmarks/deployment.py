@@ -62,6 +62,8 @@ def _stream(pool: Pool, args: argparse.Namespace, seed: int) -> Stream:
     rng = np.random.default_rng([seed, 5])
     rows = [np.flatnonzero(pool.prompt == number) for number in np.unique(pool.prompt)]
     rows = [mine for mine in rows if len(mine) >= args.candidates]
+    if not rows:
+        raise LearnerError(f"deployment: no prompt has {args.candidates} responses")
     asked = rng.integers(len(rows), size=args.rounds)
     drawn = np.stack([rng.choice(rows[i], args.candidates, replace=False) for i in asked])
     return Stream(drawn, rng.random(args.rounds))

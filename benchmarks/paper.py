@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--stream", type=int, default=25600, help="labels of the passive experiment")
     parser.add_argument("--rounds", type=int, default=1000, help="rounds of the deployment experiment")
+    parser.add_argument("--candidates", type=int, default=8, help="responses to choose from when deployed")
     parser.add_argument("--regularization", type=float, default=1.0)
 
 
