@@ -119,6 +119,18 @@ def test_the_queue_is_refilled_with_arms_rules_and_probabilities(project: Projec
         assert row.predicted == pytest.approx(0.5)
 
 
+def test_a_changed_rule_is_followed_at_once(project: Project, ben: User) -> None:
+    embed_and_absorb(project)
+    state = states.load_state(project.pk)
+    assert state is not None
+    before = states.scores_of(state)
+    assert states.scores_of(state) is before
+    Project.objects.filter(pk=project.pk).update(rule="entropy")
+    again = states.load_state(project.pk)
+    assert again is state
+    assert states.scores_of(again) is not before
+
+
 def test_evaluation_judgments_train_nobody_and_both_bad_is_no_preference(project: Project, ben: User) -> None:
     embed_and_absorb(project)
     project.evaluation_share, project.control_share = 1.0, 0.0

@@ -98,6 +98,8 @@ def load_state(project_id: int) -> ProjectState | None:
     estimators = estimator_rows(project, version)
     cached = _cache.get(project_id)
     if cached is not None and still_holds(cached, version, estimators):
+        if (cached.project.rule, cached.project.norm_cap) != (project.rule, project.norm_cap):
+            cached.scores = None  # built anew by the rule that is asked for now
         cached.project, cached.version, cached.estimators = project, version, estimators
         notice_comparisons(cached)
         return cached

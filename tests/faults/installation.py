@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,9 +80,9 @@ class Installation:
         except OSError:
             return False
 
-    def kill(self, part: str) -> bool:
-        """Kill -9 the worker ("work") or the web server with its processes ("serve"); whether it was there."""
-        killed = False
+    def processes(self, part: str) -> list[int]:
+        """Process ids of the worker ("work") or of the web server ("serve") of this installation."""
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 command = (folder / "cmdline").read_bytes().split(b"\0")
@@ -91,9 +91,16 @@ class Installation:
                 continue
             ours = f"TOUCHSTONE_DATA={self.environment['TOUCHSTONE_DATA']}".encode() in environment
             if ours and part.encode() in command:
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed = True
-        return killed
+                found.append(int(folder.name))
+        return found
+
+    def kill(self, part: str) -> bool:
+        """Kill -9 the worker or the web server with its processes; whether it was there."""
+        found = self.processes(part)
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return bool(found)
 
     def stop(self) -> None:
         """Ctrl-C."""

@@ -75,9 +75,7 @@ def test_the_children_end_with_a_killed_parent(tmp_path: Path) -> None:
         assert site.process is not None
         site.process.kill()
         site.process.wait(10)
-        deadline = time.monotonic() + 15
-        while site.answers():
-            assert time.monotonic() < deadline, "the web server outlived its parent"
+        deadline = time.monotonic() + 60  # each ends within its grace of ten seconds, on a busy machine later
+        while left := site.processes("serve") + site.processes("work"):
+            assert time.monotonic() < deadline, f"processes outlived their parent: {left}"
             time.sleep(0.2)
-        time.sleep(1)
-        assert not site.kill("work"), "the worker outlived its parent"
