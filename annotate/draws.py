@@ -38,3 +38,13 @@ def is_evaluation_prompt(project: Project, digest: str) -> bool:
 def is_swapped(project: Project, comparison_id: int, annotator_id: int) -> bool:
     """Whether the second response is shown on the left to this annotator."""
     return uniform(project.seed, "side", comparison_id, annotator_id) < 0.5
+
+
+def is_gold(project: Project, annotator_id: int, number: int) -> bool:
+    """Whether the pair that this annotator draws as their so-many-th is one whose answer is known."""
+    return uniform(project.seed, "gold", annotator_id, number) < project.gold_share
+
+
+def which_gold(project: Project, annotator_id: int, number: int, of: int) -> int:
+    """Which of the gold comparisons they have not seen yet."""
+    return int(uniform(project.seed, "which gold", annotator_id, number) * of)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from datetime import datetime
 from itertools import combinations
+from typing import TypeVar
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, Exists, F, OuterRef, QuerySet
@@ -20,6 +21,8 @@ from annotate import draws
 from annotate.models import Arm, Comparison, Judgment, Lease, Project, Prompt, Response, User
 
 TRIES = 12
+EVERYBODY = 32_767  # As many annotators as the column holds: a gold pair is for everyone.
+Row = TypeVar("Row", Comparison, Lease)
 
 
 def leases_for(project: Project, annotator: User, count: int = 2) -> list[Lease]:
@@ -44,56 +47,89 @@ def open_leases(project: Project, annotator: User, now: datetime) -> list[Lease]
 def claim(project: Project, annotator: User) -> Lease | None:
     """Lease one more comparison to the annotator: one that waits, or else a random pair."""
     now = timezone.now()
-    with transaction.atomic():
-        release_expired(project, now)
-        if budget_left(project) <= 0:
-            return None
-        comparison = waiting_comparison(project, annotator) or random_comparison(project)
-        if comparison is None:
-            return None
-        Comparison.objects.filter(pk=comparison.pk).update(taken=F("taken") + 1)
-        comparison.taken += 1
-        return lease_of(comparison, annotator, now)
+    try:
+        with transaction.atomic():
+            release_expired(project, now)
+            if budget_left(project) <= 0 or limit_left(project, annotator) <= 0:
+                return None
+            comparison = next_comparison(project, annotator)
+            if comparison is None:
+                return None
+            Comparison.objects.filter(pk=comparison.pk).update(taken=F("taken") + 1)
+            comparison.taken += 1
+            return lease_on(comparison, project, annotator, now)
+    except IntegrityError:  # Another tab of this annotator took it at this moment: the page asks again.
+        return None
 
 
-def lease_of(comparison: Comparison, annotator: User, now: datetime) -> Lease:
-    """A new lease, or the annotator's own expired one opened again: there is one row for each of them and a pair."""
-    project = comparison.project
-    lease, _ = Lease.objects.update_or_create(
+def lease_on(comparison: Comparison, project: Project, annotator: User, now: datetime) -> Lease:
+    """A new lease, or the one that this annotator had let expire, with its sides as they were.
+
+    Its row is passed over while it is locked: whoever answers it late holds it, and waits for the comparison that
+    is locked here. The insert then fails on the pair's uniqueness, and nothing was taken.
+    """
+    mine = Lease.objects.filter(comparison=comparison, annotator=annotator, outcome=Lease.Outcome.EXPIRED)
+    lease = locked(mine).first() or Lease(
+        project=project,
         comparison=comparison,
         annotator=annotator,
-        defaults={
-            "project": project,
-            "swapped": draws.is_swapped(project, comparison.pk, annotator.pk),
-            "outcome": Lease.Outcome.OPEN,
-            "created_at": now,
-            "closed_at": None,
-            "expires_at": now + project.lease_duration,
-        },
+        swapped=draws.is_swapped(project, comparison.pk, annotator.pk),
     )
+    lease.comparison = comparison
+    lease.outcome, lease.reason, lease.note, lease.closed_at = Lease.Outcome.OPEN, "", "", None
+    lease.created_at, lease.expires_at = now, now + project.lease_duration
+    lease.save()
     return lease
 
 
+def next_comparison(project: Project, annotator: User) -> Comparison | None:
+    return (
+        gold_comparison(project, annotator)
+        or waiting_comparison(project, annotator)
+        or random_comparison(project)
+    )
+
+
+def unseen_by(annotator: User, project: Project) -> QuerySet[Comparison]:
+    """Open comparisons with room that this annotator never had; one they let expire may come back to them."""
+    had = Lease.objects.filter(comparison=OuterRef("pk"), annotator=annotator)
+    return Comparison.objects.filter(
+        ~Exists(had.exclude(outcome=Lease.Outcome.EXPIRED)),
+        project=project,
+        state=Comparison.State.OPEN,
+        taken__lt=F("wanted"),
+    )
+
+
 def waiting_comparison(project: Project, annotator: User) -> Comparison | None:
-    """The oldest open comparison with room that this annotator never had, or let expire; locked for this claim."""
-    had = Lease.objects.filter(comparison=OuterRef("pk"), annotator=annotator).exclude(
-        outcome=Lease.Outcome.EXPIRED
-    )
-    waiting = Comparison.objects.filter(
-        ~Exists(had), project=project, state=Comparison.State.OPEN, taken__lt=F("wanted")
-    )
-    waiting = waiting.select_related("prompt", "first", "second").order_by("id")
-    comparison = locked(waiting).first()
-    if comparison is not None:
-        comparison.project = project  # with its settings, without another query
-    return comparison
+    """The oldest comparison that waits for this annotator, locked against other processes."""
+    waiting = unseen_by(annotator, project).exclude(arm=Arm.GOLD)
+    return locked(waiting.select_related("prompt", "first", "second").order_by("id")).first()
 
 
-def locked(comparisons: QuerySet[Comparison]) -> QuerySet[Comparison]:
+def gold_comparison(project: Project, annotator: User) -> Comparison | None:
+    """A comparison whose answer is known, if this draw of the annotator is to be one.
+
+    The draw is keyed by how many pairs the annotator has had, so nothing that they or others do can foretell it.
+    """
+    if not project.gold_share:
+        return None
+    number = Lease.objects.filter(project=project, annotator=annotator).count()
+    if not draws.is_gold(project, annotator.pk, number):
+        return None
+    unseen = unseen_by(annotator, project).filter(arm=Arm.GOLD).exclude(gold_answer="")
+    keys = list(unseen.order_by("id").values_list("pk", flat=True))
+    if not keys:
+        return None
+    chosen = keys[draws.which_gold(project, annotator.pk, number, len(keys))]
+    return locked(unseen.select_related("prompt", "first", "second").filter(pk=chosen)).first()
+
+
+def locked(rows: QuerySet[Row]) -> QuerySet[Row]:
     """Lock rows, passing over those that another process is claiming (SQLite has one writer at a time anyway)."""
     if connection.features.has_select_for_update_skip_locked:
-        return comparisons.select_for_update(skip_locked=True, of=("self",))
-    return comparisons
+        return rows.select_for_update(skip_locked=True, of=("self",))
+    return rows
 
 
 @transaction.atomic(savepoint=False)
@@ -132,6 +168,34 @@ def budget_left(project: Project) -> float:
         return float("inf")
     made = Judgment.objects.filter(project=project, replaced_at=None, lease__isnull=False).count()
     return project.budget - made - Lease.objects.filter(project=project, outcome=Lease.Outcome.OPEN).count()
+
+
+def limit_left(project: Project, annotator: User) -> float:
+    """How many more judgments the project takes of this annotator, counting the pairs they hold."""
+    if project.annotator_limit is None:
+        return float("inf")
+    held = Lease.objects.filter(project=project, annotator=annotator, outcome=Lease.Outcome.OPEN).count()
+    return project.annotator_limit - judgments_of(project, annotator) - held
+
+
+def judgments_of(project: Project, annotator: User) -> int:
+    mine = Judgment.objects.filter(project=project, annotator=annotator, replaced_at=None)
+    return mine.filter(lease__isnull=False).count()
+
+
+def unread_guidelines(project: Project, annotator: User) -> int | None:
+    """The version that this member has acknowledged, if the guidelines are newer (0: none so far)."""
+    if not project.guidelines:
+        return None
+    seen = project.memberships.filter(user=annotator, guidelines_seen__lt=project.guidelines_version)
+    return seen.values_list("guidelines_seen", flat=True).first()
+
+
+def acknowledge(project: Project, annotator: User, version: int) -> None:
+    """Remember that the member read this version; never a later one than there is, never an earlier one again."""
+    if version <= project.guidelines_version:
+        members = project.memberships.filter(user=annotator, guidelines_seen__lt=version)
+        members.update(guidelines_seen=version)
 
 
 def random_comparison(project: Project) -> Comparison | None:

@@ -24,6 +24,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/leases/<uuid:lease_id>/skip/", compare.skip, name="skip"),
     path("projects/<slug:slug>/undo/", compare.undo, name="undo"),
     path("projects/<slug:slug>/renew/", compare.renew, name="renew"),
+    path("projects/<slug:slug>/guidelines/seen/", compare.acknowledge, name="acknowledge"),
     path("projects/<slug:slug>/earlier/", earlier.earlier, name="earlier"),
     path("projects/<slug:slug>/earlier/<int:judgment_id>/", earlier.change, name="change"),
     # Running a project

@@ -115,3 +115,26 @@ def test_nothing_moves_with_steps_and_criteria(open_as: Open, ben: User, asking:
         press(page, key)
     until_sent(page)
     assert page.evaluate("window.shift") == 0
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_new_guidelines_come_before_the_next_pair(
+    open_as: Open, ben: User, project: Project, scripts: bool, keep_picture: Callable[[Page, str], None]
+) -> None:
+    Project.objects.update(guidelines="# Kindness\n\nPrefer the *kinder* response.")
+    page = open_as(ben, HERE, java_script_enabled=scripts)
+    expect(page.get_by_role("heading", name="Before you begin")).to_be_visible()
+    keep_picture(page, f"guidelines first {scripts}")
+    if scripts:
+        assert_accessible(page)
+    page.get_by_role("button", name="I have read them").click()
+    expect(page.locator(PAIR)).to_have_count(1)
+    Project.objects.update(guidelines_version=2)
+    if scripts:
+        press(page, "1")
+        press(page, "1")
+    else:
+        page.locator(f"{PAIR} .answer.left").click()
+    expect(page.get_by_role("heading", name="The guidelines have changed")).to_be_visible()
+    page.get_by_role("button", name="I have read them").click()
+    expect(page.locator(PAIR)).to_have_count(1)

@@ -433,6 +433,7 @@ def test_hostile_texts_stay_texts_in_the_browser(open_as: Open, ben: User, proje
     Response.objects.update(text=attack)
     Prompt.objects.update(text=attack)
     Project.objects.update(name=attack[:100], question=attack[:200], guidelines=attack)
+    Membership.objects.update(guidelines_seen=1)
     page = open_as(ben, HERE)
     ready(page)
     for key in "grdp1":
@@ -452,6 +453,7 @@ def everything(project: Project) -> Iterator[Project]:
     turns = [("user", text), ("assistant", text), ("user", "And now?")]
     Prompt.objects.update(messages=[{"role": role, "content": content} for role, content in turns])
     Project.objects.update(guidelines=text, is_simulated=True)
+    Membership.objects.update(guidelines_seen=1)
     yield project
 
 

@@ -322,6 +322,7 @@ def test_what_others_wrote_never_becomes_markup(as_ben: Client, ben: User, proje
             messages=[{"role": ATTACK, "content": ATTACK}, {"role": "user", "content": ATTACK}]
         )
     Project.objects.update(name=ATTACK, question=ATTACK, guidelines=ATTACK)
+    Membership.objects.update(guidelines_seen=1)
     User.objects.filter(pk=ben.pk).update(first_name=ATTACK[:100])
     for url in (page_of(project), "/"):
         html = as_ben.get(url).content.decode()

@@ -80,6 +80,15 @@ def renew(request: HttpRequest, project: Project) -> HttpResponseBase:
     return JsonResponse({"leases": serving.renew(project, person(request))})
 
 
+@require_POST
+@project_view(Role.ANNOTATOR)
+def acknowledge(request: HttpRequest, project: Project) -> HttpResponseBase:
+    """By version: what changed while somebody read is shown again."""
+    version = request.POST.get("version", "")
+    serving.acknowledge(project, person(request), int(version) if version.isdecimal() else 0)
+    return redirect("compare", project.slug)
+
+
 def person(request: HttpRequest) -> User:
     return cast(User, request.user)
 
@@ -111,12 +120,13 @@ def show(request: HttpRequest, project: Project, returned: Lease | None = None) 
 
 
 def screen(request: HttpRequest, project: Project) -> dict[str, Any]:
-    leases = [] if project.archived_at else serving.leases_for(project, person(request), 2)
+    ended = why_not_begin(project, person(request))
+    leases = [] if ended else serving.leases_for(project, person(request), 2)
     held = request.POST.get("held", request.GET.get("held", "")).split(",")
     return {
         "project": project,
         "pairs": [lease for lease in leases if str(lease.pk) not in held],
-        "nothing": None if leases else why_nothing(project),
+        "nothing": None if leases else ended or why_nothing(project, person(request)),
         "skip_reasons": SKIP_REASONS,
         **answering(project, person(request)),
         **own_progress(project, person(request), timezone.now()),
@@ -141,12 +151,20 @@ def own_progress(project: Project, annotator: User, now: datetime) -> dict[str, 
     return mine.aggregate(done=Count("id"), done_today=Count("id", filter=today))
 
 
-def why_nothing(project: Project) -> str:
-    """Why there is no pair right now. Only "archived" and "budget" are an end; the rest may change any moment."""
+def why_not_begin(project: Project, annotator: User) -> str:
+    """What comes before any pair: an archived project, guidelines that are new to the annotator."""
     if project.archived_at:
         return "archived"
+    unread = serving.unread_guidelines(project, annotator)
+    return "" if unread is None else "guidelines_changed" if unread else "guidelines"
+
+
+def why_nothing(project: Project, annotator: User) -> str:
+    """Why there is no pair right now. Only "limit" and "budget" are an end; the rest may change any moment."""
     if project.response_count < 2:
         return "empty"
+    if serving.limit_left(project, annotator) <= 0:
+        return "limit"
     if serving.budget_left(project) <= 0:
         waiting = Lease.objects.filter(project=project, outcome=Lease.Outcome.OPEN).exists()
         return "others" if waiting else "budget"
