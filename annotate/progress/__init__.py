@@ -9,10 +9,10 @@ from datetime import datetime
 from django.utils import timezone
 
 from annotate.models import Project
-from annotate.progress import learned, tally, trust, working
+from annotate.progress import learned, paying, tally, trust, working
 from annotate.progress.figures import Column, Figure
 from annotate.progress.intervals import Share
-from annotate.progress.paying import Paying, Stopping, paying, stopping
+from annotate.progress.paying import Paying, Stopping
 
 __all__ = ["FIGURES", "Column", "Figure", "Overview", "Share", "figure", "overview"]
 
@@ -41,8 +41,8 @@ def overview(project: Project) -> Overview:
     return Overview(
         now=now,
         working=at_work,
-        paying=paying(project, curves, counts.arms, pace),
-        stopping=stopping(project, curves, at_work.made, sum(pace.values())),
+        paying=paying.paying(project, curves, counts.arms, pace),
+        stopping=paying.stopping(project, curves, at_work.made, sum(pace.values())),
         trust=trust.trust(project, counts, latest, curves),
         rewards=learned.rewards(project),
     )

@@ -98,20 +98,23 @@ def saved_sentence(saved: dict[str, Any] | None) -> str:
 
 
 def forecast(point: Point | None, evaluations_a_day: float) -> str:
-    """Roughly when an open verdict would close: the interval narrows with the root of the evaluation judgments."""
+    """The least that an open verdict still takes: an interval narrows with the root of the evaluation judgments.
+
+    The verdict's own interval, which must hold at every look, is wider than the gap's; hence "at least".
+    """
     if point is None or point.metrics["verdict"] != "not yet distinguishable" or not has_limits(point):
         return ""
     gap, low, high = point.limits("gap")
     if gap is None or low is None or high is None or abs(gap) < 1e-4:
         return ""
-    more = math.ceil(point.held_out * (((high - low) / 2 / abs(gap)) ** 2 - 1))
+    more = round(point.held_out * (((high - low) / 2 / abs(gap)) ** 2 - 1))
     if more <= 0:
         return ""
     if more > 50 * point.held_out:
         return _("At this size of gap, no realistic number of evaluation judgments would settle it.")
-    text = _("If the gap stays as it is, roughly %(more)s more evaluation judgments would settle it") % {
-        "more": f"{rounded(more):,}"
-    }
+    text = _(
+        "If the gap stays as it is, it takes at least some %(more)s more evaluation judgments to settle it"
+    ) % {"more": f"{rounded(more):,}"}
     days = more / evaluations_a_day if evaluations_a_day else math.inf
     if days > LONGEST_FORECAST_DAYS:
         return f"{text}."
@@ -124,7 +127,7 @@ def forecast(point: Point | None, evaluations_a_day: float) -> str:
 def rounded(number: int) -> int:
     """To two figures: a forecast is no count."""
     scale = int(10 ** max(0, math.floor(math.log10(max(number, 1))) - 1))
-    return math.ceil(number / scale) * scale
+    return round(number / scale) * scale
 
 
 def cost_sentence(project: Project, arms: Counter[str]) -> str:
