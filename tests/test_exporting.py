@@ -72,7 +72,10 @@ def annotate(project: Project, people: dict[User, str], times: int) -> None:
     for user, side in people.items():
         for _ in range(times):
             lease = serving.leases_for(project, user, 1)[0]
-            judging.record(user, lease.pk, judging.Submission(side=side, strength=2, rationale="=because"))
+            how_much = 2 if side in ("left", "right") else None
+            judging.record(
+                user, lease.pk, judging.Submission(side=side, strength=how_much, rationale="=because")
+            )
 
 
 # --- Labels ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from annotate import draws, importing
 from annotate.errors import TouchstoneError
-from annotate.importing import ImportResult, Options, chunk, files, lines
+from annotate.importing import ImportResult, Options, chunk, files, lines, readers
 from annotate.importing.texts import canonical, digest
 from annotate.models import Answer, Arm, Comparison, Job, Judgment, Project, Prompt, Response
 from tests.test_many_annotators_at_once import ROOT, database_url
@@ -607,6 +607,17 @@ def test_parquet_rows_that_are_wrong_are_named(
         4: "number",
     }
     assert list(Response.objects.values_list("text", "utility")) == [("one", 1.0), ("five", None)]
+
+
+def test_a_parquet_file_with_a_column_beyond_memory_is_refused_before_it_is_unpacked(
+    bring: Callable[..., ImportResult], bells: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "LARGEST_CHUNK", 1 << 20)
+    long = [{"prompt": f"Q {i}", "response": f"{i} " + "x" * 100_000} for i in range(20)]
+    pq.write_table(pa.Table.from_pylist(long), tmp_path / "x.parquet", compression="zstd")
+    assert named(bring((tmp_path / "x.parquet").read_bytes(), "x.parquet")) == {1: "bomb"}
+    pq.write_table(pa.Table.from_pylist(long), tmp_path / "x.parquet", row_group_size=4)
+    assert bring((tmp_path / "x.parquet").read_bytes(), "x.parquet").prompts_added == 20
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from annotate.importing.strictjson import parse
 
 TOO_LONG = TouchstoneError(f"the row is longer than {LONGEST_ROW >> 20} MiB.", code="long")
 PARQUET_BYTES = 256 << 20
+LARGEST_CHUNK = 1 << 30
 FORMULA = re.compile(r"'+[=+\-@\t\r]")
 MESSAGES = re.compile(r'\[\s*\{\s*"(role|content|from|value)"')
 JSON_COLUMNS = {
@@ -79,7 +80,7 @@ class Source:
         except TouchstoneError as error:
             yield Raw(number + 1, problem=error)
         except (EOFError, zlib.error, gzip.BadGzipFile, OSError, pa.ArrowException) as error:
-            yield Raw(number + 1, problem=TouchstoneError(f"the file is damaged: {error}.", code="damaged"))
+            yield Raw(number + 1, problem=TouchstoneError(f"the file is damaged: {str(error).rstrip(".")}.", code="damaged"))
 
 
 def opened(path: Path) -> Source:
@@ -91,7 +92,7 @@ def opened(path: Path) -> Source:
             return Source(kind, file, pq.ParquetFile(path).metadata.num_rows)
         except (pa.ArrowException, OSError) as error:
             file.close()
-            raise TouchstoneError(f"{path.name} is damaged: {error}.", code="file") from None
+            raise TouchstoneError(f"{path.name} is damaged: {str(error).rstrip(".")}.", code="file") from None
     return Source(kind, file, path.stat().st_size)
 
 
@@ -194,10 +195,19 @@ def parquet_rows(source: Source) -> Iterator[Raw]:
 
 
 def batch_size(metadata: Any) -> int:
-    """So few rows at once that even a column whose every value is as large as its chunk stays in memory."""
+    """So few rows at once that even a column whose every value is as large as its chunk stays in memory.
+
+    A page of a chunk is unpacked whole, so a chunk that is larger than memory allows is refused beforehand.
+    """
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     chunks = (group.column(k).total_uncompressed_size for group in groups for k in range(group.num_columns))
-    return max(1, min(256, PARQUET_BYTES // max(1, max(chunks, default=1))))
+    largest = max(chunks, default=1)
+    if largest > LARGEST_CHUNK:
+        words = (
+            f"a column holds {largest >> 20:,} MiB in one row group; write the file with smaller row groups."
+        )
+        raise TouchstoneError(words, code="bomb")
+    return max(1, min(256, PARQUET_BYTES // max(1, largest)))
 
 
 def parquet_part(source: Source, part: pa.RecordBatch) -> Iterator[Raw]:
