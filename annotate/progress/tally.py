@@ -20,7 +20,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from annotate.models import Answer, Judgment, Project
 
-HOUR = 3600
+DAY = 86_400
 Group = tuple[int, str, str, int | None, str, int, int, str]
 
 
@@ -127,7 +127,7 @@ def current(project: Project, old: Tally | None = None) -> Tally:
         if group[0] > 0:
             old.add(group)
     if any(group[0] > 0 for group in groups):
-        cache.set(key(project), old, HOUR)
+        cache.set(key(project), old, DAY)
     now = old.copy()
     for group in groups:
         if group[0] < 0:
