@@ -111,6 +111,20 @@ def test_a_reliable_annotator_can_outweigh_two_others() -> None:
     assert label(said, lambda judgment: 3.0 if judgment.imported_annotator else 1.0).answer == "first"
 
 
+def test_a_reviewers_word_stands_above_the_votes(sky: Project, tmp_path: Path) -> None:
+    bring(sky, tmp_path, [{**PAIR, "annotator": name} for name in "vw"])
+    first = Response.objects.get(text=PAIR["chosen"])
+    loser = "second" if Comparison.objects.get().first == first else "first"
+    Comparison.objects.update(settled_answer=loser)
+    (row,) = rows_of(sky, "trl")
+    assert (row["chosen"], row["decided_by"], row["p_chosen"], row["votes"]) == (
+        PAIR["rejected"],
+        "reviewer",
+        0.0,
+        2,
+    )
+
+
 def test_the_interval_is_wilsons() -> None:
     # Reference values of Wilson's interval: statsmodels.stats.proportion.proportion_confint(k, n, method="wilson").
     assert wilson(8 / 10, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)

@@ -23,7 +23,7 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotate import draws, importing
+from annotate import draws, importing, serving
 from annotate.errors import TouchstoneError
 from annotate.importing import ImportResult, Options, chunk, files, lines, readers
 from annotate.importing.texts import canonical, digest
@@ -406,6 +406,18 @@ def test_votes_from_outside_never_mix_with_an_arm(
     assert not Judgment.objects.exists()
 
 
+def test_a_gold_pair_waits_for_everyone_and_is_no_judgment(
+    bring: Callable[..., ImportResult], bells: list[Any]
+) -> None:
+    gold = {**PAIRS["own votes"], "gold": True}
+    result = bring([gold, gold, {**gold, "answer": "first"}, {**gold, "gold": "perhaps"}, PAIRS["own votes"]])
+    assert (result.gold_added, result.judgments_added, result.duplicates) == (1, 0, 1)
+    assert named(result) == {3: "contradiction", 4: "type", 5: "asked_here"}
+    comparison = Comparison.objects.get()
+    assert (comparison.arm, comparison.gold_answer, comparison.state) == (Arm.GOLD, "second", "open")
+    assert (comparison.taken, comparison.wanted) == (0, serving.EVERYBODY)
+
+
 def test_a_vote_keeps_how_it_was_given(bring: Callable[..., ImportResult], bells: list[Any]) -> None:
     details = {"strength": 2, "lead_time": 4.5, "rationale": "Correct.", "created_at": "2024-05-01T10:00:00Z"}
     bring({**PAIRS["own votes"], **details, "criteria": '{"truth": "second"}', "flags": ["hard"]})
@@ -494,6 +506,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "two winners": (
         b'{"prompt":"a","response_a":"x","response_b":"y","winner_model_a":1,"winner_model_b":1,"winner_tie":0}',
         "answer",
+    ),
+    "strength of a tie": (
+        b'{"prompt": "a", "first": "x", "second": "y", "answer": "tie", "strength": 1}',
+        "number",
     ),
     "strength 9": (b'{"prompt": "a", "chosen": "x", "rejected": "y", "strength": 9}', "number"),
     "a negative lead time": (b'{"prompt": "a", "chosen": "x", "rejected": "y", "lead_time": -1}', "number"),

@@ -36,6 +36,7 @@ ABOUT: Columns = {
     "p_chosen": NUMBER,
     "p_chosen_low": NUMBER,
     "p_chosen_high": NUMBER,
+    "decided_by": TEXT,
     "votes": COUNT,
     "agreement": NUMBER,
     "margin": NUMBER,
@@ -72,7 +73,9 @@ class Export:
     def decided(self) -> Iterator[tuple[Asked, Label]]:
         """The comparisons with a label; those without one are counted, never passed over in silence."""
         for row in asked(self.project, self.filters):
-            found = label(row.judgments, self.weigh)
+            found = label(
+                row.judgments, self.weigh, row.comparison.settled_answer or row.comparison.gold_answer
+            )
             if found.votes == 0:
                 continue
             if found.votes < self.filters.min_votes or found.agreement < self.filters.min_agreement:
@@ -107,6 +110,7 @@ def about(row: Asked, found: Label) -> Row:
         "p_chosen": found.p_chosen,
         "p_chosen_low": found.low,
         "p_chosen_high": found.high,
+        "decided_by": decided_by(row),
         "votes": found.votes,
         "agreement": found.agreement,
         "margin": found.margin,
@@ -121,6 +125,12 @@ def about(row: Asked, found: Label) -> Row:
         "rejected_source": rejected.source,
         "tags": row.prompt.tags,
     }
+
+
+def decided_by(row: Asked) -> str:
+    if row.comparison.settled_answer:
+        return "reviewer"
+    return "gold" if row.comparison.gold_answer else "votes"
 
 
 def choice_probability(row: Asked) -> float | None:
@@ -244,6 +254,7 @@ def chosen_how(row: Asked) -> Row:
         "arm": comparison.arm,
         "arm_probability": comparison.arm_probability,
         "rule": comparison.rule,
+        "gold_answer": comparison.gold_answer,
         "pair_probability": comparison.probability,
         "probability": choice_probability(row),
         "score": comparison.score,
@@ -322,7 +333,9 @@ def unpaired_columns(conversational: bool) -> Columns:
 def vote_columns(conversational: bool) -> Columns:
     texts = "first second prompt_id first_id second_id first_source second_source split"
     given = "answer annotator strength criteria rationale flags lead_time created_at current"
-    past = "replaced_at replaced_reason shown_left step judgment comparison arm arm_probability rule"
+    past = (
+        "replaced_at replaced_reason shown_left step judgment comparison arm arm_probability rule gold_answer"
+    )
     chosen = "pair_probability probability score width predicted estimator_step"
     counts = {"strength", "step", "judgment", "comparison", "estimator_step"}
     numbers = {

@@ -33,16 +33,17 @@ def one(judgment: Judgment) -> float:
     return 1.0
 
 
-def label(judgments: Iterable[Judgment], weigh: Weigh = one) -> Label:
+def label(judgments: Iterable[Judgment], weigh: Weigh = one, word: str = "") -> Label:
     """The label by majority of the current judgments, each with its weight (its annotator's reliability, say).
 
-    A response is chosen if it has more than the other, and no less than ties and "both bad" have.
+    A response is chosen if it has more than the other, and no less than ties and "both bad" have. An answer that is
+    known, or that a reviewer settled on (``word``), stands above the votes; these still say how many agree.
     """
     current = [judgment for judgment in judgments if judgment.replaced_at is None]
     said = dict.fromkeys(Answer.values, 0.0)
     for judgment in current:
         said[judgment.answer] += weigh(judgment)
-    answer = majority(said)
+    answer = word or majority(said)
     total = sum(said.values()) or 1.0
     ahead, behind = ("second", "first") if answer == Answer.SECOND else ("first", "second")
     compared = said["first"] + said["second"] + said["tie"]

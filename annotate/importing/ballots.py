@@ -1,4 +1,4 @@
-"""Votes on pairs stored as imported comparisons and judgments: one per pair and annotator, in the file's order."""
+"""Votes on pairs, in the file's order: stored as imported judgments, one per pair and annotator, or as gold pairs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.utils import timezone
 from annotate.errors import TouchstoneError
 from annotate.importing.rows import Vote
 from annotate.models import Answer, Arm, Comparison, Judgment, Project, Response
+from annotate.serving import EVERYBODY
 
 FLIPPED = {Answer.FIRST.value: Answer.SECOND.value, Answer.SECOND.value: Answer.FIRST.value}
 Pair = tuple[int, int]
@@ -27,8 +28,8 @@ class Ballot:
 
 
 @dataclass
-class Ballots:
-    """The votes of a chunk. The project's row is locked, so nobody else adds imported votes meanwhile."""
+class Cast:
+    """Votes of a chunk on pairs of stored responses. The project's row is locked: nobody else imports meanwhile."""
 
     project: Project
     cast: list[Ballot] = field(default_factory=list)
@@ -41,6 +42,51 @@ class Ballots:
         pair = (a.pk, b.pk) if a.pk < b.pk else (b.pk, a.pk)
         answer = vote.answer if a.pk < b.pk else FLIPPED.get(vote.answer, vote.answer)
         self.cast.append(Ballot(row, pair, a.prompt_id, vote, answer))
+
+    def comparisons(self) -> dict[Pair, Comparison]:
+        firsts, seconds = ({ballot.pair[side] for ballot in self.cast} for side in (0, 1))
+        found = Comparison.objects.filter(first__in=firsts, second__in=seconds)
+        return {(comparison.first_id, comparison.second_id): comparison for comparison in found}
+
+
+class Golds(Cast):
+    """Pairs whose answer is known: open to every annotator, and nobody's judgment yet."""
+
+    def save(self) -> list[tuple[int, TouchstoneError]]:
+        comparisons = self.comparisons() if self.cast else {}
+        problems, new = [], []
+        for ballot in self.cast:
+            known = comparisons.get(ballot.pair)
+            if known is None:
+                comparisons[ballot.pair] = self.comparison(ballot)
+                new.append(ballot)
+            elif known.arm != Arm.GOLD:
+                words = f"the pair is here already (arm: {known.arm}), so it cannot be gold."
+                problems.append((ballot.row, TouchstoneError(words, code="asked_here")))
+            elif known.gold_answer != ballot.answer:
+                words = "the pair is gold already, with another answer; the first one stands."
+                problems.append((ballot.row, TouchstoneError(words, code="contradiction")))
+        Comparison.objects.bulk_create([comparisons[ballot.pair] for ballot in new], batch_size=500)
+        self.rows = {ballot.row for ballot in new}
+        self.added = len(new)
+        return problems
+
+    def comparison(self, ballot: Ballot) -> Comparison:
+        first, second = ballot.pair
+        return Comparison(
+            project=self.project,
+            prompt_id=ballot.prompt_id,
+            first_id=first,
+            second_id=second,
+            arm=Arm.GOLD,
+            rule="gold",
+            gold_answer=ballot.answer,
+            wanted=EVERYBODY,
+        )
+
+
+class Ballots(Cast):
+    """Votes that become judgments."""
 
     def save(self) -> list[tuple[int, TouchstoneError]]:
         """Store the votes that are new; return the rows whose vote cannot stand, with why."""
@@ -57,11 +103,6 @@ class Ballots:
                 problems.append((ballot.row, error))
         self.store(new, comparisons)
         return problems
-
-    def comparisons(self) -> dict[Pair, Comparison]:
-        firsts, seconds = ({ballot.pair[side] for ballot in self.cast} for side in (0, 1))
-        found = Comparison.objects.filter(first__in=firsts, second__in=seconds)
-        return {(comparison.first_id, comparison.second_id): comparison for comparison in found}
 
     def answers(self, comparisons: dict[Pair, Comparison]) -> dict[Pair, dict[str, set[str]]]:
         """What each imported annotator has said about each pair, taken back or not: so no import says it again."""

@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from annotate import draws
 from annotate.errors import TouchstoneError
 from annotate.importing import conversations
-from annotate.importing.ballots import Ballots
+from annotate.importing.ballots import Ballots, Golds
 from annotate.importing.rows import PromptIn, ResponseIn, Row
 from annotate.models import Project, Prompt, Response
 
@@ -29,6 +29,7 @@ class Tally:
     prompts: int = 0
     responses: int = 0
     judgments: int = 0
+    gold: int = 0
     duplicates: int = 0  # rows that brought nothing new
     repeats: int = 0  # responses whose text the prompt had already
     problems: list[tuple[int, TouchstoneError]] = field(default_factory=list)
@@ -175,17 +176,18 @@ class Chunk:
             self.project.save(update_fields=["prompt_count", "response_count", "largest_prompt"])
 
     def add_votes(self) -> None:
-        ballots = Ballots(self.project)
+        ballots, golds = Ballots(self.project), Golds(self.project)
         self.load_by_id()
         for row in self.rows:
             try:
                 for vote in row.votes:
-                    ballots.add(row.number, vote, *self.pair(row, vote.a, vote.b))
+                    cast = golds if vote.gold else ballots
+                    cast.add(row.number, vote, *self.pair(row, vote.a, vote.b))
             except TouchstoneError as error:
                 self.tally.problems.append((row.number, error))
-        self.tally.problems += ballots.save()
-        self.tally.judgments = ballots.added
-        self.news |= ballots.rows
+        self.tally.problems += golds.save() + ballots.save()
+        self.tally.judgments, self.tally.gold = ballots.added, golds.added
+        self.news |= ballots.rows | golds.rows
 
     def load_by_id(self) -> None:
         """Index prompts by the ids that rows without texts use, with those of earlier imports."""

@@ -30,7 +30,16 @@ CHUNK_ROWS = 500
 CHUNK_BYTES = 8 << 20
 MOST_REPORTED = 100_000
 MANY = 5_000
-COUNTS = ["read", "prompts_added", "responses_added", "judgments_added", "duplicates", "bad", "repeats"]
+COUNTS = [
+    "read",
+    "prompts_added",
+    "responses_added",
+    "judgments_added",
+    "gold_added",
+    "duplicates",
+    "bad",
+    "repeats",
+]
 Progress = Callable[[int, int, int], None]  # rows read, position, size (bytes, or rows of a Parquet file)
 
 
@@ -42,6 +51,7 @@ class ImportResult:
     prompts_added: int = 0
     responses_added: int = 0
     judgments_added: int = 0
+    gold_added: int = 0
     duplicates: int = 0
     bad: int = 0
     repeats: int = 0
@@ -147,6 +157,7 @@ class Run:
             self.result.prompts_added += tally.prompts
             self.result.responses_added += tally.responses
             self.result.judgments_added += tally.judgments
+            self.result.gold_added += tally.gold
             self.result.duplicates += tally.duplicates
             self.result.repeats += tally.repeats
             for number, problem in tally.problems:

@@ -80,7 +80,10 @@ class Source:
         except TouchstoneError as error:
             yield Raw(number + 1, problem=error)
         except (EOFError, zlib.error, gzip.BadGzipFile, OSError, pa.ArrowException) as error:
-            yield Raw(number + 1, problem=TouchstoneError(f"the file is damaged: {str(error).rstrip(".")}.", code="damaged"))
+            yield Raw(
+                number + 1,
+                problem=TouchstoneError(f"the file is damaged: {str(error).rstrip('.')}.", code="damaged"),
+            )
 
 
 def opened(path: Path) -> Source:
@@ -92,7 +95,7 @@ def opened(path: Path) -> Source:
             return Source(kind, file, pq.ParquetFile(path).metadata.num_rows)
         except (pa.ArrowException, OSError) as error:
             file.close()
-            raise TouchstoneError(f"{path.name} is damaged: {str(error).rstrip(".")}.", code="file") from None
+            raise TouchstoneError(f"{path.name} is damaged: {str(error).rstrip('.')}.", code="file") from None
     return Source(kind, file, path.stat().st_size)
 
 

@@ -54,6 +54,7 @@ class Vote:
     b: str
     answer: str
     annotator: str = ""
+    gold: bool = False
     strength: int | None = None
     criteria: dict[str, Any] = field(default_factory=dict)
     rationale: str = ""

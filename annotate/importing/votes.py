@@ -31,7 +31,8 @@ def vote(row: Mapping[str, Any], a: str, b: str, answer: str) -> Vote:
         b,
         answer,
         annotator=texts.name_of(row.get("annotator"), "annotator"),
-        strength=strength_of(row.get("strength")),
+        gold=gold_of(row.get("gold")),
+        strength=strength_of(row.get("strength"), answer),
         criteria=object_of(row.get("criteria"), "criteria", dict),
         rationale=texts.storable(str(row.get("rationale") or ""), "rationale")[:5_000],
         flags=object_of(row.get("flags"), "flags", list),
@@ -40,8 +41,18 @@ def vote(row: Mapping[str, Any], a: str, b: str, answer: str) -> Vote:
     )
 
 
-def strength_of(value: Any) -> int | None:
+def gold_of(value: Any) -> bool:
+    """Whether the answer is known to be right, and annotators are measured by it."""
+    word = str(value).lower()
+    if value is not None and word not in ("true", "false", "1", "0", ""):
+        raise TouchstoneError(f"gold is {texts.kind(value)}, not true or false.", code="type")
+    return word in ("true", "1")
+
+
+def strength_of(value: Any, answer: str) -> int | None:
     number = texts.number_of(value, "strength")
+    if number is not None and answer not in (Answer.FIRST, Answer.SECOND):
+        raise TouchstoneError("strength goes with a better response, not with a tie.", code="number")
     if number is not None and number not in (1, 2, 3):
         raise TouchstoneError(f"strength is {value}, not 1, 2 or 3.", code="number")
     return None if number is None else int(number)

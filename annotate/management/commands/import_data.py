@@ -84,6 +84,8 @@ def summary(project: Project, result: ImportResult, seconds: float) -> str:
         f"{result.responses_added:,} responses and {result.judgments_added:,} judgments added to "
         f"{project.name!r}; {result.duplicates:,} rows were there already."
     ]
+    if result.gold_added:
+        words.append(f"{result.gold_added:,} pairs are gold: their answers are known.")
     if result.repeats:
         words.append(f"{result.repeats:,} responses had the text of one that the prompt has already.")
     if result.bad:
