@@ -824,6 +824,19 @@ def test_the_command_says_in_a_sentence_what_is_wrong_with_a_file(db: None, tmp_
         call_command("import_data", str(tmp_path / "nowhere.jsonl"), project="x")
 
 
+def test_a_preview_says_what_a_file_would_bring_and_stores_nothing(empty: Project, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_bytes(as_bytes([POOL, {"q": "Why?", "chosen": "a", "rejected": "b"}, b"{", {"x": 1}]))
+    found = importing.preview(path, Options(columns={"prompt": "q"}))
+    assert found.kind.format == "jsonl"
+    assert found.shapes == {"prompts with responses": 1, "pairs with chosen and rejected": 1}
+    assert (found.prompts, found.responses, found.votes) == (2, 4, 1)
+    assert [number for number, _ in found.problems] == [3, 4]
+    assert found.columns == ["id", "prompt", "responses", "q", "chosen", "rejected", "x"]
+    assert found.samples[0]["responses"] == [("", "Scattering."), ("", "It reflects the sea.")]
+    assert not Prompt.objects.exists()
+
+
 def test_columns_can_be_named(bring: Callable[..., ImportResult], bells: list[Any]) -> None:
     bring({"q": "Why?", "outs": ["a", "b"]}, options=Options(columns={"prompt": "q", "responses": "outs"}))
     assert Prompt.objects.get().response_count == 2

@@ -32,9 +32,7 @@ def understand(number: int, value: Any, options: Options) -> Row:
     """The row as what it brings, or an error that names what is wrong with it."""
     if not isinstance(value, dict):
         raise TouchstoneError(f"the row is {texts.kind(value)}, not an object.", code="type")
-    for ours, theirs in options.columns.items():
-        if theirs in value:
-            value = {**value, ours: value[theirs]}
+    value = renamed(value, options)
     for _, fits, read in SHAPES:
         if fits(value):
             row = read(value, options)
@@ -44,8 +42,14 @@ def understand(number: int, value: Any, options: Options) -> Row:
     raise TouchstoneError(f"no known shape has these fields: {fields}.", code="shape")
 
 
-def shape_of(value: Json) -> str:
+def renamed(value: Json, options: Options) -> Json:
+    """The row with the columns that the person named, beside those it has."""
+    return value | {ours: value[theirs] for ours, theirs in options.columns.items() if theirs in value}
+
+
+def shape_of(value: Json, options: Options) -> str:
     """The name of the shape a row would be read as; empty if none."""
+    value = renamed(value, options)
     return next((name for name, fits, _ in SHAPES if fits(value)), "")
 
 
