@@ -12,7 +12,9 @@ from annotate.views import (
     invitations,
     members,
     operations,
+    own_keys,
     projects,
+    trusting,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -41,6 +43,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/audit/", administration.audit, name="audit"),
     path("projects/<slug:slug>/people/", members.members, name="members"),
     path("projects/<slug:slug>/people/invite/", members.invite, name="invite"),
+    path("projects/<slug:slug>/people/<int:user_id>/judgments/", trusting.annotator, name="annotator"),
+    path("projects/<slug:slug>/disagreements/", trusting.disagreements, name="disagreements"),
+    path("projects/<slug:slug>/disagreements/<int:comparison_id>/", trusting.settle, name="settle"),
+    path("projects/<slug:slug>/gold/", trusting.gold, name="gold"),
     path("projects/<slug:slug>/people/<int:membership_id>/role/", members.member_role, name="member_role"),
     path("projects/<slug:slug>/people/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
     path(
@@ -51,6 +57,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # People
     path("invitations/<str:token>/", invitations.invitation, name="invitation"),
     path("invitations/<str:token>/account/", invitations.invitation_account, name="invitation_account"),
+    path("accounts/keys/", own_keys.own_keys, name="own_keys"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     # Operations

@@ -207,3 +207,17 @@ def test_a_key_that_cannot_be_is_refused_with_a_sentence(chosen: dict[str, Any])
 
 def test_two_keys_can_change_places(project: Project) -> None:
     assert keys.checked({"differences": "r", "raw": "d"}) == {"differences": "r", "raw": "d"}
+
+
+def test_own_keys_are_saved_refused_with_a_sentence_and_given_up(as_ben: Client, ben: User) -> None:
+    url = reverse("own_keys")
+    assert as_ben.post(url, {"left": "F", "right": "j", "is_staff": "1"}).status_code == 302
+    ben.refresh_from_db()
+    assert (ben.keys, ben.is_staff) == ({"left": "f", "right": "j"}, False)
+    refused = as_ben.post(url, {"left": "s"})
+    assert refused.status_code == 400
+    assert "two things" in refused.content.decode()
+    as_ben.post(url, {"reset": "yes", "left": "x"})
+    ben.refresh_from_db()
+    assert ben.keys == {}
+    assert Client().get(url)["Location"].startswith("/accounts/login/")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from annotate import judging, keys
+from annotate import judging, keys, trust
 from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
@@ -49,8 +49,13 @@ def value_of(judgment: Judgment, lease: Lease) -> str:
 @require_safe
 @project_view(Role.ANNOTATOR)
 def earlier(request: HttpRequest, project: Project) -> HttpResponseBase:
-    answers = own_answers(project, person(request), timezone.now())
-    return unkept(render(request, "compare/earlier.html", {"project": project, "answers": answers}))
+    now, annotator = timezone.now(), person(request)
+    context = {
+        "project": project,
+        "answers": own_answers(project, annotator, now),
+        "gold": trust.own_gold_agreement(project, annotator, now),
+    }
+    return unkept(render(request, "compare/earlier.html", context))
 
 
 def own_answers(project: Project, annotator: User, now: datetime) -> list[Earlier]:

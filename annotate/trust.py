@@ -1,0 +1,205 @@
+"""How far one annotator can be trusted, what annotators disagree about, and pairs whose answer is known."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, F, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate import auditing, serving
+from annotate.errors import TouchstoneError
+from annotate.judging import SIDES, answer_of
+from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, Response, User
+from annotate.progress.intervals import Share, quantile
+
+NEWEST = 1000
+BREAK = timedelta(minutes=10)
+HASTY_SECONDS = 1.0
+FEWEST_GOLD = 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """One annotator's work in one project, from rows alone."""
+
+    judgments: int
+    first_at: datetime | None
+    last_at: datetime | None
+    an_hour: float | None
+    lead_time: float | None
+    quick: float | None
+    slow: float | None
+    hasty: Share
+    left: Share
+    ties: Share
+    both_bad: Share
+    gold: Share
+    others: Share
+    edited: int
+    undone: int
+    skipped: Share
+    reasons: list[tuple[str, int]]
+
+
+def record_of(project: Project, annotator: User) -> Record:
+    """Ten small queries; times and pace are of the newest thousand judgments."""
+    mine = Judgment.objects.filter(project=project, annotator=annotator, lease__isnull=False)
+    current = mine.filter(replaced_at=None)
+    newest = list(current.order_by("-id").values_list("created_at", "lead_time")[:NEWEST])
+    times = [seconds for _at, seconds in newest if seconds is not None]
+    counts = current.aggregate(all=Count("pk"), left=Count("pk", filter=LEFT), tie=Count("pk", filter=Q(answer="tie")),
+                               bad=Count("pk", filter=Q(answer="both_bad")))  # fmt: skip
+    reasons = skip_reasons(project, annotator)
+    skipped = sum(number for _reason, number in reasons)
+    return Record(
+        judgments=counts["all"],
+        first_at=current.order_by("id").values_list("created_at", flat=True).first(),
+        last_at=newest[0][0] if newest else None,
+        an_hour=pace([at for at, _seconds in newest]),
+        lead_time=quantile(times, 0.5),
+        quick=quantile(times, 0.1),
+        slow=quantile(times, 0.9),
+        hasty=Share(sum(seconds < HASTY_SECONDS for seconds in times), len(times)),
+        left=Share(counts["left"], counts["all"] - counts["tie"] - counts["bad"]),
+        ties=Share(counts["tie"], counts["all"]),
+        both_bad=Share(counts["bad"], counts["all"]),
+        gold=gold_agreement(current),
+        others=agreement_with_others(current, annotator),
+        edited=mine.filter(replaced_reason="edited").count(),
+        undone=mine.filter(replaced_reason="undone").count(),
+        skipped=Share(skipped, skipped + counts["all"]),
+        reasons=reasons,
+    )
+
+
+LEFT = Q(answer=Answer.FIRST, lease__swapped=False) | Q(answer=Answer.SECOND, lease__swapped=True)
+
+
+def pace(newest_first: Sequence[datetime]) -> float | None:
+    """Judgments an hour while at work: a gap of more than ten minutes is a break."""
+    gaps = [later - earlier for later, earlier in pairwise(newest_first)]
+    worked = [gap for gap in gaps if gap <= BREAK]
+    seconds = sum(worked, timedelta()).total_seconds()
+    return 3600 * len(worked) / seconds if seconds else None
+
+
+def gold_agreement(current: QuerySet[Judgment]) -> Share:
+    """How often the known answer was given, of the gold pairs that were judged."""
+    gold = current.filter(comparison__arm=Arm.GOLD).exclude(comparison__gold_answer="")
+    found = gold.aggregate(all=Count("pk"), right=Count("pk", filter=Q(answer=F("comparison__gold_answer"))))
+    return Share(found["right"], found["all"])
+
+
+def own_gold_agreement(project: Project, annotator: User, now: datetime) -> Share | None:
+    """What an annotator may know of it: up to yesterday and not of few, so that no single pair gives itself away."""
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    mine = Judgment.objects.filter(project=project, annotator=annotator, replaced_at=None, created_at__lt=midnight)
+    found = gold_agreement(mine)
+    return found if found.total >= FEWEST_GOLD else None
+
+
+def agreement_with_others(current: QuerySet[Judgment], annotator: User) -> Share:
+    """Over the newest pairs that others judged too: how many of the others' answers are the same."""
+    shared = current.filter(comparison__judged__gt=1).exclude(comparison__arm=Arm.GOLD).order_by("-id")
+    own = dict(shared.values_list("comparison", "answer")[:NEWEST])
+    others = Judgment.objects.filter(comparison__in=own, replaced_at=None).exclude(annotator=annotator)
+    answers = list(others.values_list("comparison", "answer"))
+    return Share(sum(own[comparison] == answer for comparison, answer in answers), len(answers))
+
+
+def skip_reasons(project: Project, annotator: User) -> list[tuple[str, int]]:
+    skipped = Lease.objects.filter(project=project, annotator=annotator, outcome=Lease.Outcome.SKIPPED)
+    counted = skipped.order_by().values_list("reason").annotate(number=Count("pk"))
+    return sorted(counted, key=lambda row: (-row[1], row[0]))
+
+
+# --- Disagreements ----------------------------------------------------------------------------------------------
+
+
+def disagreements(project: Project) -> QuerySet[Comparison]:
+    """Comparisons that were judged differently and that no reviewer has settled, oldest first."""
+    answers = Count("judgments__answer", filter=Q(judgments__replaced_at=None), distinct=True)
+    judged = Comparison.objects.filter(project=project, judged__gt=1, settled_answer="").exclude(arm=Arm.GOLD)
+    return judged.annotate(answers=answers).filter(answers__gt=1).order_by("id")
+
+
+def votes(comparison: Comparison, swapped: bool) -> list[tuple[str, int, list[str]]]:
+    """What was answered, in terms of the reviewer's screen: how often, and the reasons that were given."""
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    counted: Counter[str] = Counter()
+    for answer, why in comparison.judgments.filter(replaced_at=None).values_list("answer", "rationale"):
+        side = answer
+        if answer in (Answer.FIRST, Answer.SECOND):
+            side = "left" if (answer == Answer.SECOND) == swapped else "right"
+        counted[side] += 1
+        reasons[side] += [why] if why else []
+    return [(side, counted[side], reasons[side]) for side in SIDES if counted[side]]
+
+
+@transaction.atomic
+def settle(project: Project, reviewer: User, comparison_id: int, answer: str, note: str) -> None:
+    """Write a reviewer's word beside the judgments, for exports to prefer.
+
+    It is no judgment: which comparisons are settled depends on their answers, so learning from them, or measuring
+    on them, would bias the arms that were drawn at random.
+    """
+    if answer not in Answer.values:
+        raise TouchstoneError(_("Choose one of the answers."))
+    unsettled = Comparison.objects.filter(pk=comparison_id, project=project, judged__gt=1, settled_answer="")
+    values = {"settled_answer": answer, "settled_note": note[:500], "settled_by": reviewer}
+    if not unsettled.exclude(arm=Arm.GOLD).update(**values, settled_at=timezone.now()):
+        raise TouchstoneError(_("This disagreement was settled meanwhile, or does not exist."), code="gone")
+    auditing.record(project, reviewer, "settled", f"comparison {comparison_id}", answer=answer)
+
+
+# --- Gold -------------------------------------------------------------------------------------------------------
+
+
+def gold_pairs(project: Project) -> QuerySet[Comparison]:
+    return Comparison.objects.filter(project=project, arm=Arm.GOLD).exclude(gold_answer="")
+
+
+def unasked_pair(project: Project) -> tuple[Response, Response] | None:
+    """A random pair that nobody was asked about, the response with the smaller id first."""
+    rng = random.SystemRandom()
+    for _try in range(serving.TRIES):
+        for pair in serving.random_pairs(project, rng):
+            first, second = sorted(pair, key=lambda response: response.pk)
+            if not Comparison.objects.filter(first=first, second=second).exists():
+                return first, second
+    found = serving.remaining_pair(project, rng)
+    return (found[0], found[1]) if found else None
+
+
+def make_gold(project: Project, reviewer: User, first_id: int, second_id: int, side: str) -> Comparison:
+    """Store a pair nobody was asked about as gold, with the answer that is known, left being the first."""
+    if side not in SIDES:
+        raise TouchstoneError(_("Choose one of the answers."))
+    found = Response.objects.filter(project=project, pk__in=(first_id, second_id)).select_related("prompt")
+    responses = list(found.order_by("pk"))
+    if len(responses) != 2 or responses[0].prompt_id != responses[1].prompt_id or responses[0].prompt.is_evaluation:
+        raise TouchstoneError(_("These are not two responses to one prompt."), code="gone")
+    try:
+        with transaction.atomic():
+            comparison = Comparison.objects.create(
+                project=project,
+                prompt=responses[0].prompt,
+                first=responses[0],
+                second=responses[1],
+                arm=Arm.GOLD,
+                rule="random",
+                gold_answer=answer_of(side, swapped=first_id > second_id),
+                wanted=serving.EVERYBODY,
+            )
+            auditing.record(project, reviewer, "made gold", f"comparison {comparison.pk}")
+    except IntegrityError:
+        raise TouchstoneError(_("Somebody was asked about this pair already; here is another.")) from None
+    return comparison
