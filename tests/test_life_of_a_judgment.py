@@ -10,6 +10,7 @@ from annotate.judging import Submission
 from annotate.models import Answer, Checkpoint, Comparison, Estimator, FeatureVersion, Judgment, Project, User
 from learner.tasks import states
 from learner.tasks.absorbing import absorb_waiting
+from learner.tasks.queueing import in_flight
 from tests.learn import embed_and_absorb
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -117,6 +118,22 @@ def test_the_queue_is_refilled_with_arms_rules_and_probabilities(project: Projec
         assert row.probability is not None
         assert row.width is not None
         assert row.predicted == pytest.approx(0.5)
+
+
+def test_gold_pairs_stay_open_and_are_no_part_of_the_queue(project: Project, ben: User) -> None:
+    prompts = project.prompts.filter(is_evaluation=False)
+    for prompt in prompts:
+        first, second = prompt.responses.order_by("pk")[:2]
+        Comparison.objects.create(
+            project=project, prompt=prompt, first=first, second=second, arm="gold", gold_answer="second", wanted=99
+        )
+    embed_and_absorb(project)
+    drawn = Comparison.objects.filter(project=project, draw__isnull=False)
+    assert drawn.count() >= 8
+    state = states.load_state(project.pk)
+    assert state is not None
+    gold = set(Comparison.objects.filter(arm="gold").values_list("first__position", "second__position"))
+    assert not gold & set(in_flight(state))
 
 
 def test_a_changed_rule_is_followed_at_once(project: Project, ben: User) -> None:

@@ -51,10 +51,10 @@ def refill(state: ProjectState) -> int:
 
 
 def open_rows(state: ProjectState) -> QuerySet[Comparison]:
-    """Comparisons with room for another annotator."""
+    """Comparisons with room for another annotator; gold pairs always have room, and are no part of the queue."""
     return Comparison.objects.filter(
         project=state.project, state=Comparison.State.OPEN, taken__lt=F("wanted")
-    )
+    ).exclude(arm="gold")
 
 
 def wanted_depth(state: ProjectState) -> int:
@@ -86,7 +86,7 @@ def draw_pairs(state: ProjectState, last: int, count: int) -> list[Drawn]:
 def in_flight(state: ProjectState) -> list[tuple[int, int]]:
     """Rows of the pairs that were handed out or wait and have no answer yet, the newest ones."""
     rows = Comparison.objects.filter(project=state.project, state=Comparison.State.OPEN, judged=0)
-    rows = rows.exclude(arm="evaluation").order_by("-id")
+    rows = rows.exclude(arm__in=("evaluation", "gold")).order_by("-id")
     positions = rows.values_list("first__position", "second__position")[:PENDING]
     return [(a, b) for a, b in positions if max(a, b) < len(state.prompt)]
 
