@@ -20,7 +20,6 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
 NORM_CAP, NEAR_DUPLICATE = 0.95, 0.05
-MEDIANS = 2.5  # nor may |z| exceed this many medians: junk may be more than the share that the quantile drops
 UNCAPPED = {
     "random": "random",
     "max_uncertainty_uncapped": "max_uncertainty",
@@ -90,7 +89,7 @@ class Chooser:
             mask = everything if rule == "random" else _kept(task)
             self._uniform = Uniform(mask, np.random.default_rng([seed, 3]))
             return
-        cap, near = (None, None) if rule in UNCAPPED else (norm_cap(task), NEAR_DUPLICATE)
+        cap, near = (None, None) if rule in UNCAPPED else (NORM_CAP, NEAR_DUPLICATE)
         name = UNCAPPED.get(rule, rule)
         self.scores = PairScores(
             task.features, task.prompt, rule=name, norm_cap=cap, near_duplicate=near, eligible=task.eligible
@@ -135,21 +134,13 @@ def _norms(task: Task) -> Floats:
     return np.asarray(np.linalg.norm(task.features[task.first] - task.features[task.second], axis=1))
 
 
-def norm_cap(task: Task) -> float:
-    """Quantile of |z| above which no pair is picked: the 95th percentile, or 2.5 medians if that is less."""
-    norms = _norms(task)
-    return min(NORM_CAP, float(np.mean(norms <= MEDIANS * np.median(norms))))
-
-
 def _kept(task: Task) -> NDArray[np.bool_]:
-    return kept_pairs(_norms(task), norm_cap(task), NEAR_DUPLICATE)
+    return kept_pairs(_norms(task), NORM_CAP, NEAR_DUPLICATE)
 
 
 def new_bank(dimension: int, settings: Settings) -> OnePassBank:
     """A bank that starts at lambda 1: ln lambda has a normal prior there, worth prior ln(lambda)^2 nats."""
-    bank = OnePassBank(dimension, settings.grid, ledger=False)
-    bank.losses += settings.lambda_prior * np.log(np.asarray(settings.grid)) ** 2
-    return bank
+    return OnePassBank(dimension, settings.grid, prior=settings.lambda_prior, ledger=False)
 
 
 def collect(task: Task, rule: str, seed: int, settings: Settings) -> Run:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import deployment
-from benchmarks.collecting import NEAR_DUPLICATE, Task, Uniform, norm_cap
+from benchmarks.collecting import NEAR_DUPLICATE, NORM_CAP, Task, Uniform
 from benchmarks.pools import Floats, add_pool_arguments, load_pool, load_votes, thin
 from benchmarks.preparing import add_task_arguments, prepare
 from learner.efficiency import accuracy, log_loss
@@ -175,7 +175,7 @@ def _batches(
 
         return draw
     safe = rule == "d_optimal"
-    cap, near = (norm_cap(task), NEAR_DUPLICATE) if safe else (None, None)
+    cap, near = (NORM_CAP, NEAR_DUPLICATE) if safe else (None, None)
     scores = PairScores(
         task.features, task.prompt, rule=rule, norm_cap=cap, near_duplicate=near, eligible=task.eligible
     )

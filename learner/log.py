@@ -29,6 +29,7 @@ TRAINS = {
 """Which estimators learn from an arm. Evaluation and gold judgments train none."""
 
 CHECKPOINTS = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800)
+LAMBDA_PRIOR = 0.3  # keeps the first few control judgments from choosing lambda: docs/benchmarks.md
 LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
@@ -88,11 +89,11 @@ class LogReader:
     {'production': 1, 'active': 1, 'control': 0}
     """
 
-    def __init__(
-        self, features: npt.NDArray[np.float32], regularizations: tuple[float, ...] = GRID
-    ) -> None:
+    def __init__(self, features: npt.NDArray[np.float32], regularizations: tuple[float, ...] = GRID) -> None:
         self.features = features
-        self.banks = {role: OnePassBank(features.shape[1], regularizations) for role in ROLES}
+        self.banks = {
+            role: OnePassBank(features.shape[1], regularizations, prior=LAMBDA_PRIOR) for role in ROLES
+        }
         self.curves = {role: Curve() for role in ROLES}
         self.step = 0
 

@@ -31,6 +31,9 @@ class OnePassBank:
         d.
     regularizations : sequence of float
         Grid of lambda, increasing. Cost and memory of `OnePass` times its length.
+    prior : float
+        Weight of a normal prior on ln lambda around lambda = 1, in nats of total loss per ln(lambda)^2. 0 has none,
+        and then the largest lambda is in use until something is observed.
     base : Settings, optional
         Constants shared by the members; only lambda is replaced.
     dtype, device, ledger, refresh_every
@@ -54,6 +57,7 @@ class OnePassBank:
         regularizations: Sequence[float] = GRID,
         base: Settings | None = None,
         *,
+        prior: float = 0.0,
         dtype: str = "float64",
         device: str = "cpu",
         ledger: bool = True,
@@ -74,13 +78,14 @@ class OnePassBank:
             )
             for lam in grid
         ]
+        self.prior = prior * np.log(np.asarray(grid)) ** 2
         self.losses = np.zeros(len(grid))
         self.observed = 0
 
     @property
     def selected(self) -> int:
-        """Index of the member in use: lowest progressive loss, ties to the larger lambda."""
-        return int(len(self.losses) - 1 - np.argmin(self.losses[::-1]))
+        """Index of the member in use: lowest progressive loss and prior together, ties to the larger lambda."""
+        return int(len(self.losses) - 1 - np.argmin((self.losses + self.prior)[::-1]))
 
     @property
     def member(self) -> OnePass:
@@ -174,7 +179,7 @@ class OnePassBank:
     def state(self) -> State:
         """Losses and every member's state, the latter under ``0.`` to ``n.``; O(members d^2)."""
         state = header("OnePassBank", self.dimension)
-        state["losses"] = self.losses.copy()
+        state["losses"], state["prior"] = self.losses.copy(), self.prior.copy()
         state["observed"] = np.array(self.observed, dtype=np.int64)
         for index, member in enumerate(self.members):
             state |= {f"{index}.{name}": array for name, array in member.state().items()}
@@ -187,6 +192,7 @@ class OnePassBank:
         bank = cls(dimension, (1.0,), ledger=False)
         count = len(np.atleast_1d(state.get("losses", np.zeros(0))))
         bank.losses = np.array(entry(state, "losses", (count,)), dtype=np.float64)
+        bank.prior = np.array(entry(state, "prior", (count,)), dtype=np.float64)
         bank.observed = int(entry(state, "observed", ()))
         bank.members = [OnePass.from_state(_part(state, index), device) for index in range(count)]
         if not count or any(member.dimension != dimension for member in bank.members):

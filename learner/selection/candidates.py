@@ -16,6 +16,7 @@ Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 TIE = 1e-9  # scores closer than this (relative) are a tie: the smallest pair id wins, whatever the rounding
+MOST_MEDIANS = 2.5  # of |z|: measured with junk in the pool, docs/benchmarks.md
 _NORM_SLACK = (
     1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
 )
@@ -140,7 +141,8 @@ def kept_pairs(
     Parameters
     ----------
     norms : (N,) |z| of every pair
-    norm_cap : quantile in (0, 1]; pairs with a larger |z| are dropped (None keeps all)
+    norm_cap : quantile in (0, 1]; pairs with a larger |z| are dropped, and so are those beyond 2.5 medians, since a
+        quantile keeps some outliers wherever there are more of them than it drops (None keeps all)
     near_duplicate : pairs with |z| at or below this share of the median |z| are dropped (None keeps all)
     scratch : (N,) memory to sort in, for pools of many million pairs
 
@@ -152,7 +154,10 @@ def kept_pairs(
         return keep
     scratch = np.empty_like(norms) if scratch is None else scratch
     if norm_cap is not None:
-        keep &= norms <= _order_statistic(norms, norm_cap, scratch) * (1 + _NORM_SLACK)
+        limit = _order_statistic(norms, norm_cap, scratch)
+        if (median := _order_statistic(norms, 0.5, scratch)) > 0:
+            limit = min(limit, MOST_MEDIANS * median)
+        keep &= norms <= limit * (1 + _NORM_SLACK)
     if near_duplicate is not None:
         keep &= norms > near_duplicate * _order_statistic(norms, 0.5, scratch) * (1 + _NORM_SLACK)
     return keep

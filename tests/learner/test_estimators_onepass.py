@@ -384,6 +384,15 @@ def test_the_bank_uses_the_member_with_the_lowest_progressive_loss() -> None:
     assert np.array_equal(bank.theta, bank.members[bank.selected].theta)
 
 
+def test_a_prior_starts_the_bank_at_lambda_one_and_gives_way_to_what_is_observed() -> None:
+    bank = OnePassBank(2, (0.1, 1.0, 10.0), prior=0.3)
+    assert bank.regularization == 1.0
+    assert OnePassBank.from_state(bank.state()).regularization == 1.0
+    bank.losses += [5.0, 5.0, 0.0]
+    assert bank.regularization == 10.0
+    assert np.allclose(bank.prior, 0.3 * np.log([0.1, 1.0, 10.0]) ** 2)
+
+
 def test_a_bank_before_any_judgment_uses_the_largest_lambda() -> None:
     assert OnePassBank(2, (1.0, 5.0, 20.0)).regularization == 20.0
 

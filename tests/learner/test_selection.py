@@ -242,6 +242,13 @@ def test_the_norm_cap_and_the_near_duplicate_filter_drop_the_extremes() -> None:
         kept_pairs(norms, 1.5, None)
 
 
+def test_more_outliers_than_the_quantile_drops_are_dropped_all_the_same() -> None:
+    norms = np.concatenate([np.linspace(0.9, 1.1, 80), np.full(20, 6.0)])
+    assert not kept_pairs(norms, 0.95, None)[80:].any()
+    assert kept_pairs(norms, 0.95, None)[:80].all()
+    assert kept_pairs(norms, None, None).all()
+
+
 def test_copies_of_a_pair_pass_the_norm_cap_together() -> None:
     norms = np.array([1.0, 2.0, 2.0 * (1 + 1e-7), 2.0, 3.0])
     assert kept_pairs(norms, 0.5, None).tolist() == [True, True, True, True, False]
