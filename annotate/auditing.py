@@ -27,6 +27,8 @@ VERBS: dict[str, str | Promise] = {
     "released": gettext_lazy("took a lease back from"),
     "imported": gettext_lazy("imported"),
     "exported": gettext_lazy("exported"),
+    "settled": gettext_lazy("settled"),
+    "made gold": gettext_lazy("gave the known answer of"),
 }
 CHANGES = {"changed", "role"}  # Their details are {field: [before, after]}.
 

@@ -98,6 +98,10 @@ HELP: dict[str, str | _StrPromise] = {
     "overlap_share": gettext_lazy(
         "Comparisons that several annotators judge, drawn at random: agreement and reliability come from these."
     ),
+    "gold_share": gettext_lazy(
+        "Pairs of each annotator that are gold: their answer is known, and they are told from no other pair."
+    ),
+    "annotator_limit": gettext_lazy("No one person gives more judgments than this. Empty: no limit."),
     "budget": gettext_lazy("No more pairs are handed out after this many judgments. Empty: no limit."),
     "lease_seconds": gettext_lazy(
         "How long a pair is kept for an annotator whose page is closed; it is extended while the page is open."
@@ -113,8 +117,8 @@ SECTIONS: list[tuple[str | _StrPromise, tuple[str, ...]]] = [
     (gettext_lazy("Answers"), ("allow_tie", "allow_both_bad", "ask_strength", "criteria")),
     (gettext_lazy("Choosing pairs"), ("rule", "norm_cap")),
     (gettext_lazy("Measuring"), ("control_share", "evaluation_share", "evaluation_prompt_share")),
-    (gettext_lazy("Agreement"), ("overlap", "overlap_share")),
-    (gettext_lazy("Limits"), ("budget", "lease_seconds", "edit_minutes")),
+    (gettext_lazy("Agreement"), ("overlap", "overlap_share", "gold_share")),
+    (gettext_lazy("Limits"), ("budget", "annotator_limit", "lease_seconds", "edit_minutes")),
     (gettext_lazy("Features"), FEATURES),
 ]
 
@@ -161,6 +165,13 @@ class SettingsForm(ProjectForm):
     evaluation_share = Percent(label=gettext_lazy("Evaluation arm, %"))
     evaluation_prompt_share = Percent(label=gettext_lazy("Evaluation prompts, %"))
     overlap_share = Percent(label=gettext_lazy("Share of overlap, %"))
+    gold_share = Percent(label=gettext_lazy("Gold pairs, %"))
+    annotator_limit = forms.IntegerField(
+        label=gettext_lazy("Limit for each annotator, judgments"),
+        min_value=1,
+        max_value=100_000_000,
+        required=False,
+    )
     budget = forms.IntegerField(
         label=gettext_lazy("Budget, judgments"), min_value=1, max_value=100_000_000, required=False
     )

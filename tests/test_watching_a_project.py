@@ -119,3 +119,20 @@ def test_the_data_leaves_by_a_link_on_the_page(judged: Project, as_ada: Client, 
     assert len(lines) == 20
     assert {json.loads(line)["answer"] for line in lines} == {"first", "second", "tie"}
     assert as_ben.get(address).status_code == 404
+
+
+def test_every_page_of_running_a_project_is_a_click_away(
+    judged: Project, ada: User, as_ada: Client, as_ben: Client
+) -> None:
+    User.objects.filter(pk=ada.pk).update(is_staff=True)
+    assert 'href="/projects/new/"' in as_ada.get("/").content.decode()
+    page = as_ada.get("/projects/tides/").content.decode()
+    for address in ("compare", "disagreements", "settings"):
+        assert f'href="/projects/tides/{address}/"' in page
+        assert as_ada.get(f"/projects/tides/{address}/").status_code == 200
+    settings_page = as_ada.get("/projects/tides/settings/").content.decode()
+    for address in ("setup", "people", "audit", "manage"):
+        assert f'href="/projects/tides/{address}/"' in settings_page
+    assert (
+        'href="/projects/tides/disagreements/"' not in as_ben.get("/projects/tides/compare/").content.decode()
+    )
