@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8000
 
-.PHONY: run test lint bench install install-dev clean
+.PHONY: run test lint bench messages install install-dev clean
 
 run: install
 	@PORT=$(PORT) $(BIN)/python manage.py up --demo
@@ -14,11 +14,17 @@ test: install-dev
 
 lint: install-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 bench: install
 	$(BIN)/python -m benchmarks --list
+
+# Collects the texts for translators and compiles what they wrote; needs GNU gettext.
+messages: install
+	$(BIN)/python manage.py makemessages --locale de --locale ar --no-wrap --no-location --ignore .venv --ignore clients
+	$(BIN)/python manage.py compilemessages --locale de --locale ar
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev

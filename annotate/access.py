@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
+from annotate import statements
 from annotate.errors import TouchstoneError
-from annotate.models import Project, Role, User
+from annotate.models import Membership, Project, Role, User
 
 P = ParamSpec("P")
 REACH = {Role.ANNOTATOR: 1, Role.REVIEWER: 2, Role.ADMIN: 3}
@@ -33,6 +34,13 @@ def visible_projects(user: User) -> QuerySet[Project]:
     return projects if user.is_superuser else projects.filter(Q(memberships__user=user))
 
 
+def for_a_page(slug: str, user: User) -> Project | None:
+    """The project with the user's role in it, and what the navigation asks for."""
+    own = Membership.objects.filter(project=OuterRef("pk"), user=user).values("role")
+    projects = Project.objects.select_related("deployment").annotate(held=Subquery(own))
+    return projects.filter(slug=slug).first()
+
+
 def project_view(
     role: str,
 ) -> Callable[
@@ -46,8 +54,10 @@ def project_view(
     ) -> Callable[Concatenate[HttpRequest, str, P], HttpResponseBase]:
         @wraps(view)
         def guarded(request: HttpRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-            project = Project.objects.filter(slug=slug).first()
-            held = role_in(project, request.user) if project else None  # type: ignore[arg-type]
+            user = cast(User, request.user)
+            is_script = request.headers.get("HX-Request")
+            project = statements.project_of(slug, user.pk) if is_script else for_a_page(slug, user)
+            held = Role.ADMIN if project and user.is_superuser else getattr(project, "held", None)
             if project is None or held is None or REACH[Role(held)] < REACH[Role(role)]:
                 raise Http404("There is no such project, or you are not in it.")
             request.role = held  # type: ignore[attr-defined]
@@ -66,6 +76,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
 
 STATUS = {"gone": 404, "forbidden": 403, "expired": 409, "skipped": 409, "invalid": 400, "limit": 429}
+STATUS |= {"unready": 409, "unavailable": 503, "failed": 503}
 
 
 class SayTouchstoneErrors:

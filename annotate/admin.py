@@ -270,3 +270,35 @@ for model, theirs in ((EmailAddress, EmailAddressAdmin), (Authenticator, Authent
     shown = ("user", "email", "primary", "verified") if model is EmailAddress else theirs.list_display
     admin.site.unregister(model)
     admin.site.register(model, OfTheInstallation, list_display=shown, fields=shown)
+
+
+# What the parts of the product keep: to look at. What opens something (keys, links, salts, digests) is shown to nobody.
+LOOKED_AT: list[tuple[type[Model], str, tuple[str, ...], tuple[str, ...]]] = [
+    (models.TrainingAnswer, "project", ("annotator", "comparison_id", "answer", "created_at"), ()),
+    (models.Reliability, "project", ("annotator", "judgments", "estimate", "side_bias", "updated_at"), ()),
+    (models.Agreement, "project", ("project", "criterion", "alpha", "pairs", "judgments"), ()),
+    (models.Evaluation, "estimator__project", ("estimator", "judgments", "held_out", "created_at"), ()),
+    (models.Refit, "feature_version__project", ("feature_version", "step", "is_alarming", "created_at"), ()),
+    (
+        models.EmbeddingShard,
+        "feature_version__project",
+        ("feature_version", "start", "stop", "worker", "done"),
+        (),
+    ),
+    (models.Scoring, "project", ("id", "project", "kind", "state", "message", "created_at"), ()),
+    (models.Deployment, "project", ("project", "is_on", "is_public"), ("link",)),
+    (models.Generator, "project", ("project", "source", "kind", "is_on"), ("sealed_key", "url")),
+    (models.DeploymentRequest, "project", ("id", "project", "state", "message", "created_at"), ("visitor",)),
+    (models.Generation, "request__project", ("id", "request_id", "source", "state", "message"), ()),
+    (models.Endpoint, "project", ("id", "project", "is_on", "off_reason"), ("salt", "url")),
+    (models.Delivery, "endpoint__project", ("endpoint", "event", "state", "attempts", "tried_at"), ()),
+    (models.Setback, "project", ("task", "subject", "project", "failures", "message", "next_at"), ()),
+]
+for looked_at, path, columns, hidden in LOOKED_AT:
+    admin.site.register(looked_at, ReadOnly, project_path=path, list_display=columns, exclude=hidden)
+admin.site.register(
+    models.Token,
+    OfTheInstallation,
+    list_display=("user", "name", "start", "created_at", "expires_at", "revoked_at", "used_at"),
+    exclude=("digest",),
+)

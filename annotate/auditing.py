@@ -10,7 +10,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotate.models import AuditEvent, Project, User
+from annotate.models import AuditEvent, Job, Project, User
 
 VERBS: dict[str, str | Promise] = {
     "created": gettext_lazy("created the project"),
@@ -25,12 +25,52 @@ VERBS: dict[str, str | Promise] = {
     "role": gettext_lazy("changed the role of"),
     "removed": gettext_lazy("removed"),
     "released": gettext_lazy("took a lease back from"),
+    "started": gettext_lazy("started the job"),
+    "added the generator": gettext_lazy("added the generator"),
+    "changed the generator": gettext_lazy("changed the generator"),
+    "removed the generator": gettext_lazy("removed the generator"),
+    "renewed the arena's address": gettext_lazy("gave the arena a new address"),
+    "deployment": gettext_lazy("changed how users are answered"),
+    "cancelled": gettext_lazy("cancelled the job"),
     "imported": gettext_lazy("imported"),
     "exported": gettext_lazy("exported"),
+    "versioned": gettext_lazy("asked for the feature version"),
+    "switched": gettext_lazy("switched to the feature version"),
+    "dropped": gettext_lazy("dropped the feature version"),
+    "drifted": gettext_lazy("found the one-pass estimate behind its refit in"),
     "settled": gettext_lazy("settled"),
+    "corrected": gettext_lazy("corrected"),
+    "withdrew": gettext_lazy("withdrew"),
+    "retook training": gettext_lazy("took the training round once more"),
     "made gold": gettext_lazy("gave the known answer of"),
+    "made a token": gettext_lazy("made the API token"),
+    "revoked a token": gettext_lazy("revoked the API token"),
+    "added a webhook": gettext_lazy("added the webhook to"),
+    "changed a webhook": gettext_lazy("changed the webhook to"),
+    "removed a webhook": gettext_lazy("removed the webhook to"),
+    "renewed the secret of a webhook": gettext_lazy("renewed the secret of the webhook to"),
+    "turned a webhook off": gettext_lazy("turned off the webhook to"),
 }
-CHANGES = {"changed", "role"}  # Their details are {field: [before, after]}.
+LABELS: dict[str, str | Promise] = {
+    "job": gettext_lazy("Job"),
+    "role": gettext_lazy("Role"),
+    "prompts": gettext_lazy("Prompts"),
+    "responses": gettext_lazy("Responses"),
+    "judgments": gettext_lazy("Judgments"),
+    "gold": gettext_lazy("Gold"),
+    "bad": gettext_lazy("Bad rows"),
+    "again": gettext_lazy("Once more"),
+    "right": gettext_lazy("As known"),
+    "pairs": gettext_lazy("Pairs"),
+    "needed": gettext_lazy("Needed"),
+    "days": gettext_lazy("Days"),
+    "kind": gettext_lazy("Kind"),
+    "model": gettext_lazy("Model"),
+    "url": gettext_lazy("Address"),
+    "events": gettext_lazy("Told of"),
+    "is_on": gettext_lazy("On"),
+}
+CHANGES = {"changed", "role", "corrected", "deployment"}  # Their details are {field: [before, after]}.
 
 
 def record(
@@ -44,7 +84,12 @@ def record(
 
 def sentence(event: AuditEvent) -> str:
     """What was done, after the name of who did it."""
-    return f"{VERBS.get(event.verb, event.verb)} {event.subject}".strip()
+    subject = event.subject
+    if event.verb in ("started", "cancelled") and subject in Job.Kind.values:
+        subject = str(Job.Kind(subject).label)
+    elif event.verb == "joined":
+        subject = ""  # whoever joins is named before the sentence already
+    return f"{VERBS.get(event.verb, event.verb)} {subject}".strip()
 
 
 def details(event: AuditEvent) -> Iterator[tuple[str, str, str]]:
@@ -59,6 +104,8 @@ def details(event: AuditEvent) -> Iterator[tuple[str, str, str]]:
 
 def label(name: str) -> str:
     """A setting's name as the settings page has it."""
+    if name in LABELS:
+        return str(LABELS[name])
     fields = {field.name: field for field in Project._meta.fields}
     return capfirst(str(fields[name].verbose_name)) if name in fields else name.replace("_", " ")
 

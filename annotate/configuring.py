@@ -16,10 +16,10 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from annotate import auditing
+from annotate import auditing, encoders
 from annotate.celery import ring
 from annotate.errors import TouchstoneError
-from annotate.models import FeatureVersion, Job, Judgment, Project, User
+from annotate.models import Arm, FeatureVersion, Job, Judgment, Project, User
 
 # The names that the learner knows; a test holds them equal, since the site never imports it.
 RULE_NAMES = (
@@ -34,13 +34,7 @@ RULE_NAMES = (
     "max_min_lcb",
     "random",
 )
-ENCODER_NAMES = (
-    "all-MiniLM-L6-v2",
-    "hashing",
-    "Qwen/Qwen2.5-7B-Instruct",
-    "meta-llama/Meta-Llama-3-8B-Instruct",
-)
-FEATURES = ("encoder", "dimensions")
+FEATURES = ("encoder", "encoder_options", "dimensions")
 SETTINGS = (
     "name",
     "question",
@@ -62,6 +56,7 @@ SETTINGS = (
     "annotator_limit",
     "gold_share",
     "training_pairs",
+    "training_pass",
     "weigh_by_reliability",
     *FEATURES,
 )
@@ -81,7 +76,7 @@ def fingerprint(project: Project) -> str:
 
 
 def change_settings(
-    project: Project, actor: User, values: Mapping[str, Any], seen: str = ""
+    project: Project, actor: User, values: Mapping[str, Any], seen: str = "", subject: str = ""
 ) -> dict[str, list[Any]]:
     """Store the settings that differ; {field: [before, after]}. ``seen`` is the fingerprint of what was changed."""
     with transaction.atomic():
@@ -97,7 +92,7 @@ def change_settings(
         refuse_problems(locked, values)
         changes = apply(locked, values)
         if changes:
-            auditing.record(locked, actor, "changed", "", **changes)
+            auditing.record(locked, actor, "changed", subject, **changes)
     project.refresh_from_db()
     return changes
 
@@ -152,8 +147,8 @@ def problems(project: Project, changed: Mapping[str, Any]) -> dict[str, str]:
         found["evaluation_share"] = _("Evaluation and control shares add up to more than 100 %.")
     if new["rule"] not in RULE_NAMES:
         found["rule"] = _("There is no rule of this name.")
-    if new["encoder"] not in ENCODER_NAMES and new["encoder"] != project.encoder:
-        found["encoder"] = _("There is no encoder of this name.")
+    if any(new[name] != getattr(project, name) for name in ("encoder", "encoder_options")):
+        found |= encoders.problems(new["encoder"], new["encoder_options"])
     if new["norm_cap"] <= 0:
         found["norm_cap"] = _("A cap of 0 % would leave no pair to ask about.")
     if len(new["guidelines"]) > LONGEST_GUIDELINES:
@@ -204,7 +199,12 @@ def start_features_anew(project: Project) -> None:
 
 def cautions(project: Project) -> list[str]:
     """What is allowed and probably not meant, a sentence each: about arms, overlap, budget and time."""
-    return [*arm_cautions(project), *people_cautions(project), *budget_cautions(project)]
+    return [
+        *arm_cautions(project),
+        *people_cautions(project),
+        *gold_cautions(project),
+        *budget_cautions(project),
+    ]
 
 
 def arm_cautions(project: Project) -> list[str]:
@@ -237,6 +237,20 @@ def people_cautions(project: Project) -> list[str]:
             people,
         ).format(overlap=project.overlap, people=people)
     ]
+
+
+def gold_cautions(project: Project) -> list[str]:
+    """Training and mixing in both need gold pairs, and a pair whose answer was shown is no check any more."""
+    if not (project.training_pairs or project.gold_share):
+        return []
+    made = project.comparisons.filter(arm=Arm.GOLD).exclude(gold_answer="").count()
+    if not made:
+        return [_("There are no gold pairs yet, so none are mixed in and nobody is trained.")]
+    if project.training_pairs > made:
+        return [_("The training round is shorter than set: there are {made} gold pairs.").format(made=made)]
+    if project.gold_share and project.training_pairs == made:
+        return [_("Every gold pair is used up by the training round, so none is left to be mixed in.")]
+    return []
 
 
 def budget_cautions(project: Project) -> list[str]:

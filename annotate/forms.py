@@ -10,8 +10,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotate.configuring import (
-    ENCODER_NAMES,
-    FEATURES,
     LONGEST_GUIDELINES,
     RULE_NAMES,
     features_are_fixed,
@@ -19,6 +17,8 @@ from annotate.configuring import (
     problems,
     that_fit,
 )
+from annotate.encoderform import FIELDS as ENCODER_FIELDS
+from annotate.encoderform import EncoderForm
 from annotate.models import Project, Role
 from annotate.people import DAYS, MOST_AT_ONCE
 
@@ -30,7 +30,6 @@ else:  # Django's own class takes no parameter.
     ProjectForm = forms.ModelForm
 
 __all__ = [
-    "ENCODER_NAMES",
     "RULE_NAMES",
     "AccountForm",
     "DeleteForm",
@@ -53,12 +52,6 @@ RULES: Choices = [
     ("drts", gettext_lazy("Double reversed Thompson sampling, within a prompt drawn at random")),
     ("max_min_lcb", gettext_lazy("MaxMin LCB: the response that is surely good, against its rival")),
     ("random", gettext_lazy("Random: no choice at all, every pair is as likely as another")),
-]
-ENCODERS: Choices = [
-    ("all-MiniLM-L6-v2", gettext_lazy("all-MiniLM-L6-v2: ships with Touchstone, runs anywhere")),
-    ("hashing", gettext_lazy("hashing: counts of letter groups; instant, for tests and comparison")),
-    ("Qwen/Qwen2.5-7B-Instruct", gettext_lazy("Qwen2.5 7B Instruct: needs a GPU worker")),
-    ("meta-llama/Meta-Llama-3-8B-Instruct", gettext_lazy("Llama 3 8B Instruct: needs a GPU worker")),
 ]
 HELP: dict[str, str | _StrPromise] = {
     "name": gettext_lazy("Seen by everybody in the project."),
@@ -101,13 +94,21 @@ HELP: dict[str, str | _StrPromise] = {
     "gold_share": gettext_lazy(
         "Pairs of each annotator that are gold: their answer is known, and they are told from no other pair."
     ),
+    "weigh_by_reliability": gettext_lazy(
+        "Judgments of annotators who agree less with others teach the reward model less. Holds from the next judgment."
+    ),
+    "training_pairs": gettext_lazy(
+        "Gold pairs that every annotator answers before real work, with the known answer shown after each. 0: none."
+    ),
+    "training_pass": gettext_lazy(
+        "Share of the training round to answer as known before real work; who falls short tries again. 0: any result."
+    ),
     "annotator_limit": gettext_lazy("No one person gives more judgments than this. Empty: no limit."),
     "budget": gettext_lazy("No more pairs are handed out after this many judgments. Empty: no limit."),
     "lease_seconds": gettext_lazy(
         "How long a pair is kept for an annotator whose page is closed; it is extended while the page is open."
     ),
     "edit_minutes": gettext_lazy("How long annotators may change an answer; what it was before is kept."),
-    "encoder": gettext_lazy("The model that turns prompt and response into numbers."),
     "dimensions": gettext_lazy(
         "Principal components kept of its output. More can express more, and need more judgments."
     ),
@@ -117,12 +118,13 @@ SECTIONS: list[tuple[str | _StrPromise, tuple[str, ...]]] = [
     (gettext_lazy("Answers"), ("allow_tie", "allow_both_bad", "ask_strength", "criteria")),
     (gettext_lazy("Choosing pairs"), ("rule", "norm_cap")),
     (gettext_lazy("Measuring"), ("control_share", "evaluation_share", "evaluation_prompt_share")),
-    (gettext_lazy("Agreement"), ("overlap", "overlap_share", "gold_share")),
+    (gettext_lazy("Agreement"), ("overlap", "overlap_share", "weigh_by_reliability")),
+    (gettext_lazy("Gold and training"), ("gold_share", "training_pairs", "training_pass")),
     (gettext_lazy("Limits"), ("budget", "annotator_limit", "lease_seconds", "edit_minutes")),
-    (gettext_lazy("Features"), FEATURES),
+    (gettext_lazy("Features"), ("encoder", "encoder_name", "dimensions", *ENCODER_FIELDS[2:])),
 ]
 
-OFFERED = tuple(name for _title, names in SECTIONS for name in names)
+OFFERED = tuple(name for _title, names in SECTIONS for name in names if name not in ENCODER_FIELDS)
 
 
 class Lines(forms.CharField):
@@ -154,18 +156,18 @@ class Percent(forms.FloatField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class SettingsForm(ProjectForm):
+class SettingsForm(ProjectForm, EncoderForm):
     """Every setting of collection. Saving is the write path's: this checks, and explains."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
     rule = forms.ChoiceField(label=gettext_lazy("Selection rule"), choices=RULES)
-    encoder = forms.ChoiceField(label=gettext_lazy("Encoder"), choices=ENCODERS)
     norm_cap = Percent(label=gettext_lazy("Norm cap, percentile"))
     control_share = Percent(label=gettext_lazy("Control arm, %"))
     evaluation_share = Percent(label=gettext_lazy("Evaluation arm, %"))
     evaluation_prompt_share = Percent(label=gettext_lazy("Evaluation prompts, %"))
     overlap_share = Percent(label=gettext_lazy("Share of overlap, %"))
     gold_share = Percent(label=gettext_lazy("Gold pairs, %"))
+    training_pass = Percent(label=gettext_lazy("Pass mark of the training round, %"))
     annotator_limit = forms.IntegerField(
         label=gettext_lazy("Limit for each annotator, judgments"),
         min_value=1,
@@ -183,6 +185,8 @@ class SettingsForm(ProjectForm):
         fields = OFFERED
         labels = {
             "overlap": gettext_lazy("Annotators of an overlap pair"),
+            "training_pairs": gettext_lazy("Pairs of the training round"),
+            "weigh_by_reliability": gettext_lazy("Weigh by reliability"),
             "lease_seconds": gettext_lazy("Lease, seconds"),
             "edit_minutes": gettext_lazy("Time to edit, minutes"),
         }
@@ -195,15 +199,9 @@ class SettingsForm(ProjectForm):
             self.fields[name].help_text = sentence
         self.fields["guidelines"].widget.attrs |= {"rows": 10, "maxlength": LONGEST_GUIDELINES}
         self.fields["criteria"].widget.attrs |= {"rows": 3}
-        self.offer_encoders()
-
-    def offer_encoders(self) -> None:
-        """What was embedded stays; an encoder that was set from a shell stays on offer."""
-        held = self.instance.encoder
-        if held not in ENCODER_NAMES:
-            self.fields["encoder"].choices = [*ENCODERS, (held, held)]  # type: ignore[attr-defined]
+        self.show_encoder(self.instance.encoder, self.instance.encoder_options)
         if features_are_fixed(self.instance):
-            for name in FEATURES:
+            for name in (*ENCODER_FIELDS, "dimensions"):
                 self.fields[name].disabled = True
 
     def clean(self) -> dict[str, Any]:
@@ -214,11 +212,15 @@ class SettingsForm(ProjectForm):
         for name, sentence in problems(stored, given).items():
             if name not in self.errors:
                 self.add_error(name, sentence)
+        if not features_are_fixed(stored):
+            self.check_encoder()
         return cleaned
 
     def values(self) -> dict[str, Any]:
         """What was sent, for the write path."""
-        return {name: self.cleaned_data[name] for name in OFFERED}
+        name, options = self.encoder_given()
+        own = {name: self.cleaned_data[name] for name in OFFERED}
+        return own | {"encoder": name, "encoder_options": options}
 
     def sections(self) -> list[tuple[str | _StrPromise, list[forms.BoundField]]]:
         return [(title, [self[name] for name in names]) for title, names in SECTIONS]

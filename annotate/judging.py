@@ -6,24 +6,27 @@ in the same row. The learner is rung on commit and never waited for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from annotate import budgets, webhooks
 from annotate.celery import ring
 from annotate.errors import TouchstoneError
 from annotate.models import Answer, Comparison, Judgment, Lease, Project, User
 from annotate.serving import close
+from annotate.statements import close_as_judged, count_judged, insert, lease_of
 
 SIDES = ("left", "right", "tie", "both_bad")
 FLAGS = ("harmful", "broken", "language")
-EDITED = "edited"
+EDITED, CORRECTED = "edited", "corrected"
 LONGEST_RATIONALE = 5_000
 
 
@@ -42,29 +45,47 @@ class Submission:
     lead_time: float | None = None
 
 
-def record(annotator: User, lease_id: UUID | str, submission: Submission) -> Judgment:
-    """Store the answer to a leased comparison; the same lease answered again returns the judgment it has."""
+def record(
+    annotator: User,
+    lease_id: UUID | str,
+    submission: Submission,
+    project: Project | None = None,
+    then: Callable[[bool], object] | None = None,
+) -> Judgment:
+    """Store the answer to a leased comparison; the same lease answered again returns the judgment it has.
+
+    With a project, a lease of another one does not exist. ``then`` is done in the same transaction, so that the disk
+    is waited for once, and told whether the answer is new. What only reads comes before the transaction: on SQLite
+    everybody else waits for its end.
+    """
     now = timezone.now()
-    with transaction.atomic():
-        lease = own_lease(annotator, lease_id)
-        if lease.outcome == Lease.Outcome.JUDGED:
-            return lease.judgments.get(replaced_at=None)
+    lease = found_lease(annotator, lease_id, project)
+    if lease.outcome != Lease.Outcome.JUDGED:
         check(submission, lease.project)
-        retake(lease)
+    with transaction.atomic():
+        if not close_as_judged(lease.pk, Lease.Outcome.OPEN, now):  # whoever comes second finds it judged
+            lease = own_lease(annotator, lease_id, project)
+            if lease.outcome == Lease.Outcome.JUDGED:
+                known = lease.judgments.get(replaced_at=None)
+                return known if then is None else (then(False), known)[1]
+            retake(lease)
+            close_as_judged(lease.pk, lease.outcome, now)
         judgment = judgment_of(lease, submission)
         judgment.lead_time, judgment.created_at = plausible_seconds(submission.lead_time, lease, now), now
-        judgment.save()
-        Lease.objects.filter(pk=lease.pk).update(outcome=Lease.Outcome.JUDGED, closed_at=now)
-        count_judged(lease.comparison, +1)
+        insert(judgment)
+        count_judged(lease.comparison_id, +1)
+        webhooks.tell_judgment(lease.project, judgment)
         transaction.on_commit(lambda: ring("absorb", lease.project_id))
+        if then is not None:
+            then(True)
     return judgment
 
 
 def judgment_of(lease: Lease, submission: Submission) -> Judgment:
     """The answer in terms of the comparison, not stored yet."""
     return Judgment(
-        project=lease.project,
-        comparison=lease.comparison,
+        project_id=lease.project_id,
+        comparison_id=lease.comparison_id,
         lease=lease,
         annotator=lease.annotator,
         answer=answer_of(submission.side, lease.swapped),
@@ -88,14 +109,23 @@ def edit(annotator: User, project: Project, judgment_id: int, submission: Submis
         new = judgment_of(lease, submission)
         if all(getattr(new, name) == getattr(old, name) for name in ANSWERED):
             return old
-        Judgment.objects.filter(pk=old.pk).update(replaced_at=now, replaced_reason=EDITED)
-        new.replaces, new.lead_time, new.created_at = old, old.lead_time, now
-        new.save()
-        transaction.on_commit(lambda: ring("absorb", project.pk))
+        put_in_place(old, new, EDITED, now)
     return new
 
 
 ANSWERED = ("answer", "strength", "criteria", "rationale", "flags")
+
+
+def put_in_place(old: Judgment, new: Judgment, reason: str, now: datetime) -> None:
+    """The new row takes the old one's place: the old is marked first, so that two are never current at once."""
+    if not Judgment.objects.filter(pk=old.pk, replaced_at=None).update(
+        replaced_at=now, replaced_reason=reason
+    ):
+        raise TouchstoneError(_("This answer was changed meanwhile; look at it again."), code="expired")
+    new.replaces, new.lead_time, new.created_at = old, old.lead_time, now
+    new.save()
+    webhooks.tell_judgment(new.project, new)
+    transaction.on_commit(lambda: ring("absorb", old.project_id))
 
 
 def editable(annotator: User, project: Project, judgment_id: int, now: datetime) -> tuple[Lease, Judgment]:
@@ -108,6 +138,7 @@ def editable(annotator: User, project: Project, judgment_id: int, now: datetime)
     current = mine.filter(pk=judgment_id, replaced_at=None).first()
     if current is None:
         raise TouchstoneError(_("This answer was changed meanwhile; look at it again."), code="expired")
+    refuse_if_corrected(current)
     if not is_open_to_edits(lease, project, now):
         raise TouchstoneError(
             _("An answer can be changed for {minutes} minutes; this one is older.").format(
@@ -116,6 +147,13 @@ def editable(annotator: User, project: Project, judgment_id: int, now: datetime)
             code="expired",
         )
     return lease, current
+
+
+def refuse_if_corrected(judgment: Judgment) -> None:
+    """A reviewer's word in an annotator's place is not the annotator's to change."""
+    before = judgment.replaces
+    if before is not None and before.replaced_reason.startswith(CORRECTED):
+        raise TouchstoneError(_("A reviewer corrected this answer; it stays."), code="expired")
 
 
 def is_open_to_edits(lease: Lease, project: Project, now: datetime) -> bool:
@@ -131,7 +169,7 @@ def skip(annotator: User, lease_id: UUID | str, reason: str = "", note: str = ""
     with transaction.atomic():
         lease = own_lease(annotator, lease_id)
         if lease.outcome == Lease.Outcome.JUDGED:
-            raise TouchstoneError("This pair has your answer already; undo it first.", code="invalid")
+            raise TouchstoneError(_("This pair has your answer already; undo it first."), code="invalid")
         if lease.outcome == Lease.Outcome.OPEN:
             close(lease, Lease.Outcome.SKIPPED, timezone.now(), reason[:32], note[:500])
 
@@ -145,50 +183,73 @@ def undo(annotator: User, project: Project) -> Lease:
         )
         last = mine.order_by("-id").first()
         if last is None or last.lease_id is None:
-            raise TouchstoneError("There is nothing to undo.", code="invalid")
+            raise TouchstoneError(_("There is nothing to undo."), code="invalid")
+        refuse_if_corrected(last)
         lease = own_lease(annotator, last.lease_id)
         Judgment.objects.filter(pk=last.pk).update(replaced_at=now, replaced_reason="undone")
         Lease.objects.filter(pk=lease.pk).update(
             outcome=Lease.Outcome.OPEN, closed_at=None, expires_at=now + project.lease_duration
         )
-        count_judged(lease.comparison, -1)
+        count_judged(lease.comparison_id, -1)
         transaction.on_commit(lambda: ring("absorb", project.pk))
     lease.outcome = Lease.Outcome.OPEN
     return lease
 
 
-def own_lease(annotator: User, lease_id: UUID | str) -> Lease:
-    """The annotator's lease, locked; anyone else's does not exist."""
-    leases = Lease.objects.select_related("project", "comparison", "annotator").filter(annotator=annotator)
-    if connection.features.has_select_for_update_of:
-        leases = leases.select_for_update(of=("self",))
+def found_lease(annotator: User, lease_id: UUID | str, project: Project | None) -> Lease:
+    """The annotator's lease as it is before anything is locked."""
     try:
-        return leases.get(pk=lease_id)
-    except (Lease.DoesNotExist, ValidationError, ValueError):
-        raise TouchstoneError("This pair was not given to you.", code="gone") from None
+        lease = lease_of(UUID(str(lease_id)), annotator.pk)
+    except ValueError:
+        lease = None
+    return its_own(lease, annotator, project)
+
+
+def own_lease(annotator: User, lease_id: UUID | str, project: Project | None = None) -> Lease:
+    """The annotator's lease, locked."""
+    leases = Lease.objects.filter(annotator=annotator).select_for_update()
+    try:
+        lease = leases.filter(pk=lease_id).first()
+    except (ValidationError, ValueError):
+        lease = None
+    return its_own(lease, annotator, project)
+
+
+def its_own(lease: Lease | None, annotator: User, project: Project | None) -> Lease:
+    """Anyone else's lease does not exist, nor at the address of another project."""
+    if lease is None or (project is not None and lease.project_id != project.pk):
+        raise TouchstoneError(_("This pair was not given to you."), code="gone")
+    lease.annotator = annotator
+    if project is not None:
+        lease.project = project
+    return lease
 
 
 def retake(lease: Lease) -> None:
     """Take the comparison back for a lease that ran out or was skipped, if nobody else has the place by now."""
     if lease.outcome == Lease.Outcome.OPEN:
         return
-    free = Comparison.objects.filter(
-        pk=lease.comparison_id, taken__lt=F("wanted"), state=Comparison.State.OPEN
-    ).update(taken=F("taken") + 1)
-    if not free:
+    if lease.outcome == Lease.Outcome.WITHDRAWN:
+        raise TouchstoneError(_("A reviewer took this answer back; it cannot be given again."), code="gone")
+    budgets.hold(lease.project, lease.annotator)
+    if not budgets.has_room(lease.project, lease.annotator):
         raise TouchstoneError(
-            "Your time for this pair ran out and somebody else has it now. Your answer was not counted; "
-            "here is another pair.",
+            _(
+                "Your time for this pair ran out, and this project takes no more. Your answer was not counted."
+            ),
             code="expired",
         )
-
-
-def count_judged(comparison: Comparison, change: int) -> None:
-    """Keep the comparison's counter and state in step with its current judgments."""
-    rows = Comparison.objects.filter(pk=comparison.pk)
-    rows.update(judged=F("judged") + change)
-    rows.filter(judged__gte=F("wanted"), state=Comparison.State.OPEN).update(state=Comparison.State.DONE)
-    rows.filter(judged__lt=F("wanted"), state=Comparison.State.DONE).update(state=Comparison.State.OPEN)
+    rows = Comparison.objects.filter(
+        pk=lease.comparison_id, taken__lt=F("wanted"), state=Comparison.State.OPEN
+    )
+    if not rows.update(taken=F("taken") + 1):
+        raise TouchstoneError(
+            _(
+                "Your time for this pair ran out and somebody else has it now. Your answer was not counted; "
+                "here is another pair."
+            ),
+            code="expired",
+        )
 
 
 def answer_of(side: str, swapped: bool) -> str:
@@ -208,32 +269,39 @@ def side_of(answer: str, swapped: bool) -> str:
 def check(submission: Submission, project: Project) -> None:
     """Refuse an answer that this project does not offer, with a sentence that says which."""
     if submission.side not in SIDES:
-        raise TouchstoneError(f"An answer is one of {', '.join(SIDES)}; this was {submission.side[:40]!r}.")
+        raise TouchstoneError(not_one_of(submission.side, SIDES))
     if submission.side == "tie" and not project.allow_tie:
-        raise TouchstoneError("This project does not take ties.")
+        raise TouchstoneError(_("This project does not take ties."))
     if submission.side == "both_bad" and not project.allow_both_bad:
-        raise TouchstoneError("This project does not take “both bad”.")
+        raise TouchstoneError(_("This project does not take “both bad”."))
     if submission.strength is not None and submission.strength not in (1, 2, 3):
-        raise TouchstoneError(f"Strength is 1, 2 or 3; this was {submission.strength!r}.")
+        raise TouchstoneError(not_one_of(str(submission.strength), ("1", "2", "3")))
     if submission.strength is not None and submission.side not in ("left", "right"):
-        raise TouchstoneError("Only the better of two responses is better by so much.")
+        raise TouchstoneError(_("Only the better of two responses is better by so much."))
     check_extras(submission, project)
     if len(submission.rationale) > LONGEST_RATIONALE:
-        raise TouchstoneError(f"A rationale has at most {LONGEST_RATIONALE:,} characters.")
+        sentence = _("A rationale has at most {most} characters.")
+        raise TouchstoneError(sentence.format(most=f"{LONGEST_RATIONALE:,}"))
 
 
 def check_extras(submission: Submission, project: Project) -> None:
     for name, side in submission.criteria.items():
         if name not in project.criteria:
-            raise TouchstoneError(f"This project does not ask about {name[:60]!r}.")
+            raise TouchstoneError(_("This project does not ask about “{name}”.").format(name=name[:60]))
         if side not in ("left", "tie", "right"):
-            raise TouchstoneError(f"A criterion is answered by left, tie or right; this was {side[:40]!r}.")
+            raise TouchstoneError(not_one_of(side, ("left", "tie", "right")))
     if unknown := set(submission.flags) - set(FLAGS):
-        raise TouchstoneError(f"A problem is one of {', '.join(FLAGS)}; this was {min(unknown)[:40]!r}.")
+        raise TouchstoneError(not_one_of(min(unknown), FLAGS))
+
+
+def not_one_of(given: str, known: tuple[str, ...]) -> str:
+    """For whoever writes to the addresses by hand: the screen offers nothing else."""
+    return _("“{given}” is not one of: {known}.").format(given=given[:40], known=", ".join(known))
 
 
 def plausible_seconds(seconds: float | None, lease: Lease, now: datetime) -> float | None:
     """The browser's own time, bounded by what the server knows: never negative, never before the lease began."""
     if seconds is None or seconds != seconds:
         return None
-    return min(max(seconds, 0.0), (now - lease.created_at).total_seconds())
+    held = (now - lease.created_at).total_seconds()  # below zero, if the clock was set back
+    return max(0.0, min(seconds, held))

@@ -44,6 +44,7 @@ OTHERS: Keys = {
     "differences": ("d",),
     "raw": ("r",),
     "guidelines": ("g",),
+    "pause": ("b",),
     "sheet": ("?",),
 }
 LABELS: dict[str, _StrPromise] = {
@@ -58,7 +59,15 @@ LABELS: dict[str, _StrPromise] = {
     "right-3": gettext_lazy("B is much better"),
     "both_bad": gettext_lazy("Both bad"),
 }
-SHORT = {"left-3": "A++", "left-2": "A+", "left-1": "A", "right-1": "B", "right-2": "B+", "right-3": "B++", "tie": "="}
+SHORT = {
+    "left-3": "A++",
+    "left-2": "A+",
+    "left-1": "A",
+    "right-1": "B",
+    "right-2": "B+",
+    "right-3": "B++",
+    "tie": "=",
+}
 EXPLAINED: dict[str, _StrPromise] = {
     "tie": gettext_lazy("Tie (↓ only while the whole pair is in view; otherwise it scrolls)"),
     "skip": gettext_lazy("Skip: choose a reason by its number"),
@@ -70,6 +79,7 @@ EXPLAINED: dict[str, _StrPromise] = {
     "differences": gettext_lazy("Mark what differs between A and B"),
     "raw": gettext_lazy("Raw text"),
     "guidelines": gettext_lazy("Guidelines"),
+    "pause": gettext_lazy("Take a break"),
     "sheet": gettext_lazy("This sheet"),
 }
 SIGNS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowDown": "↓"}
@@ -95,7 +105,9 @@ def offered(project: Project) -> Keys:
     answers = GRADED if project.ask_strength else PLAIN
     refused = {"tie": project.allow_tie, "both_bad": project.allow_both_bad}
     others = {"criteria": bool(project.criteria), "guidelines": bool(project.guidelines)}
-    return {action: keys for action, keys in (answers | OTHERS).items() if (refused | others).get(action, True)}
+    return {
+        action: keys for action, keys in (answers | OTHERS).items() if (refused | others).get(action, True)
+    }
 
 
 def keys_of(project: Project, user: User) -> Keys:

@@ -47,6 +47,12 @@ def open_invitations(project: Project) -> QuerySet[Invitation]:
     return project.invitations.filter(accepted_at=None, revoked_at=None, expires_at__gt=now)
 
 
+def unused_invitations(project: Project) -> QuerySet[Invitation]:
+    """Open ones, and those that ran out in the last month: what may be sent again."""
+    lately = timezone.now() - timedelta(days=30)
+    return project.invitations.filter(accepted_at=None, revoked_at=None, expires_at__gt=lately)
+
+
 def invite(
     project: Project, actor: User, role: str, emails: Sequence[str] = (), days: int = 7
 ) -> list[Invited]:
@@ -72,6 +78,16 @@ def invite(
             auditing.record(project, actor, "invited", name_of(row), role=role, days=days)
             made.append(Invited(row, token))
     return made
+
+
+def invite_again(invitation: Invitation, actor: User, days: int = 7) -> Invited:
+    """A new link for the same person and role, for another week; the old link is dead from now on."""
+    with transaction.atomic():
+        unused = Invitation.objects.filter(pk=invitation.pk, accepted_at=None, revoked_at=None)
+        if not unused.update(revoked_at=timezone.now()):
+            raise TouchstoneError(_("This invitation was used or withdrawn meanwhile."), code="gone")
+        emails = [invitation.email] if invitation.email else []
+        return invite(invitation.project, actor, invitation.role, emails, days)[0]
 
 
 def check_invitation(project: Project, role: str, addresses: list[str], days: int) -> None:

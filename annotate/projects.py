@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from annotate import auditing, draws
+from annotate import auditing, draws, jobs
 from annotate.celery import ring
 from annotate.configuring import check_fields, refuse_problems, values_of
 from annotate.errors import TouchstoneError
@@ -27,6 +27,7 @@ from annotate.models import (
     Project,
     Prompt,
     Response,
+    ResponseReward,
     Role,
     User,
 )
@@ -168,9 +169,10 @@ def delete_project(project: Project, actor: User, typed: str) -> None:
         raise TouchstoneError(_("To delete the project, type {slug} exactly.").format(slug=project.slug))
     archive(project, actor)
     Judgment.objects.filter(project=project, replaces__isnull=False).update(replaces=None)
-    for rows in (Judgment, Lease, Comparison, Response, Prompt):
+    for rows in (Judgment, Lease, Comparison, ResponseReward, Response, Prompt):
         delete_rows(rows.objects.filter(project=project))
     folder = Path(settings.DATA) / "projects" / str(project.pk)
+    jobs.forget_project(project.pk)
     with transaction.atomic():
         auditing.record(
             None, actor, "deleted", f"{project.name} ({project.slug})", prompts=project.prompt_count

@@ -120,8 +120,13 @@ def is_too_much(text: str) -> bool:
 
 def clean(html: str) -> str:
     """Keep what is on the lists above and nothing else."""
-    return nh3.clean(
-        html,
+    return cleaner().clean(html)
+
+
+@cache
+def cleaner() -> nh3.Cleaner:
+    """Made once: reading the lists takes longer than cleaning a text by them."""
+    return nh3.Cleaner(
         tags={*TEXT_TAGS.split(), *MATH_TAGS.split()},
         attributes=ATTRIBUTES,
         allowed_classes=CLASSES,

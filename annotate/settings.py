@@ -15,6 +15,8 @@ from typing import Any
 import environ
 from csp.constants import NONE, SELF
 
+from annotate import logs
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
 if (BASE_DIR / ".env").is_file():
@@ -24,12 +26,20 @@ VERSION = "0.1.0"
 PRODUCTION = env.bool("PRODUCTION", default=False)
 DEBUG = env.bool("DEBUG", default=False)
 DATA = Path(env("TOUCHSTONE_DATA", default=str(BASE_DIR / "data"))).expanduser().resolve()
+# Folders of models by name; only what is in here can be named as a local encoder.
+MODELS = Path(env("TOUCHSTONE_MODELS", default=str(DATA / "models"))).expanduser().resolve()
+
+# Megabytes that the pairs of one project may take in a learn worker (half of the machine); beyond: in shards.
+MEMORY_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+SCORES_MEMORY_MB = env.float("SCORES_MEMORY_MB", default=MEMORY_MB / 2)
 
 
 def make_data_folder() -> None:
     """Create the data folder, or say in one sentence why that cannot be."""
     try:
         (DATA / "broker" / "control").mkdir(parents=True, exist_ok=True)
+        (DATA / "results").mkdir(exist_ok=True)
+        (DATA / "files" / "incoming").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         sys.exit(
             f"The data folder {DATA} cannot be written ({error.strerror}). "
@@ -79,7 +89,9 @@ INSTALLED_APPS = [
     "csp",
 ]
 MIDDLEWARE = [
+    "annotate.observing.Observe",
     "django.middleware.security.SecurityMiddleware",
+    "annotate.api.problems.SayProblems",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -116,13 +128,16 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db("DATABASE_URL", default=f"sqlite:///{DATA / 'touchstone.sqlite3'}")
 }
 if "sqlite" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["ENGINE"] = "annotate.sqlite"
     # IMMEDIATE: a transaction that will write waits for its turn at the start, instead of failing in the middle.
-    # FULL: an acknowledged judgment is on the disk, also after a power cut.
+    # NORMAL: annotate.sqlite waits for the disk itself, so that an acknowledged judgment survives a power cut.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384;",
     }
+    DATABASES["default"]["CONN_MAX_AGE"] = None  # opening one costs as much as half an answer
+    CELERY_DB_REUSE_MAX = 500  # tasks, of which a crowd of annotators asks for dozens a second
 else:
     DATABASES["default"]["OPTIONS"] = {
         "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=16), "timeout": 15}
@@ -173,15 +188,25 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
+# So many proxies, the last of them ours, add to X-Forwarded-For; limits per address believe them and nobody else.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXIES", default=0)
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=3600 if PRODUCTION else 0)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+# Private networks that outgoing requests may reach all the same ("10.2.0.0/16"); none unless somebody says so.
+OUTBOUND_NETWORKS = env.list("OUTBOUND_NETWORKS", default=[])
+GENERATOR_HOSTS = env.list("GENERATOR_HOSTS", default=[])  # endpoints of language models that may be asked
+GENERATOR_SECONDS = env.float("GENERATOR_SECONDS", default=60.0)
+SEALING_KEY = env("SEALING_KEY", default="")  # encrypts generators' keys; empty: derived from SECRET_KEY
+API_LARGEST_FILE = env.int("API_LARGEST_FILE", default=1 << 30)
+API_REQUESTS_A_MINUTE = env.int("API_REQUESTS_A_MINUTE", default=1_200)  # of one token
+API_FAILURES_A_MINUTE = env.int("API_FAILURES_A_MINUTE", default=60)  # from one address, without a token
 
 # --- Files, language, time ----------------------------------------------------------------------------------
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = Path(env("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {
@@ -194,6 +219,9 @@ STORAGES = {
         else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
 }
+FILE_UPLOAD_TEMP_DIR = str(DATA / "files" / "incoming")  # the storage's disk: a file moves by renaming
+UPLOAD_LIMIT = env.int("UPLOAD_LIMIT", default=1 << 30)  # bytes of one uploaded file
+JOB_FILE_DAYS = env.int("JOB_FILE_DAYS", default=30)  # how long what a job wrote can be downloaded
 WHITENOISE_USE_FINDERS = not PRODUCTION
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("ar", "العربية")]
@@ -227,11 +255,25 @@ elif CELERY_BROKER_URL.startswith("redis"):
     }
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_IGNORE_RESULT = True  # but for the members of a chord, whose results are numbers
+CELERY_RESULT_BACKEND = env("CELERY_RESULT_BACKEND", default="") or (
+    CELERY_BROKER_URL if CELERY_BROKER_URL.startswith("redis") else f"file://{DATA / 'results'}"
+)
+CELERY_RESULT_EXPIRES = 3600
 CELERY_TASK_DEFAULT_QUEUE = "jobs"
 CELERY_TASK_ROUTES = {
     "learner.tasks.absorb": {"queue": "learn"},
     "learner.tasks.embed": {"queue": "embed"},
+    "learner.tasks.embed_shards": {"queue": "embed"},
+    "learner.tasks.score_shard": {"queue": "embed"},
+    "learner.tasks.draw_from_shards": {"queue": "learn"},
+}
+# Seconds. A prefork pool ends what runs longer, a pool of threads is ended by its heartbeat (annotate/alive.py).
+# Embedding has no limit as a whole: a shard that does not move for half an hour is given to another worker.
+CELERY_TASK_ANNOTATIONS = {
+    "learner.tasks.absorb": {"time_limit": 1800},
+    "learner.tasks.sweep": {"time_limit": 300},
+    "learner.tasks.run_job": {"time_limit": 86_400},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_ACKS_LATE = True
@@ -240,17 +282,12 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = TIME_ZONE
 
 LOG_LEVEL = env("LOG_LEVEL", default="INFO")
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:7} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {
-        "django.request": {"level": "ERROR"},
-        "celery": {"level": "WARNING"},
-        "kombu": {"level": "ERROR"},
-    },
-}
+LOGGING = logs.configuration(
+    LOG_LEVEL, as_json=env("LOG_FORMAT", default="json" if PRODUCTION else "plain") == "json"
+)
+LOG_REQUESTS = env.bool("LOG_REQUESTS", default=PRODUCTION)
+METRICS_TOKEN = env("METRICS_TOKEN", default="")  # without one, only this machine may read /metrics
+if SENTRY_DSN := env("SENTRY_DSN", default=""):
+    logs.report_errors(SENTRY_DSN)
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate import auditing, serving
 from annotate.errors import TouchstoneError
 from annotate.judging import SIDES, answer_of
-from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, Response, User
+from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, Reliability, Response, User
 from annotate.progress.intervals import Share, quantile
 
 NEWEST = 1000
@@ -101,7 +101,9 @@ def gold_agreement(current: QuerySet[Judgment]) -> Share:
 def own_gold_agreement(project: Project, annotator: User, now: datetime) -> Share | None:
     """What an annotator may know of it: up to yesterday and not of few, so that no single pair gives itself away."""
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    mine = Judgment.objects.filter(project=project, annotator=annotator, replaced_at=None, created_at__lt=midnight)
+    mine = Judgment.objects.filter(
+        project=project, annotator=annotator, replaced_at=None, created_at__lt=midnight
+    )
     found = gold_agreement(mine)
     return found if found.total >= FEWEST_GOLD else None
 
@@ -121,21 +123,48 @@ def skip_reasons(project: Project, annotator: User) -> list[tuple[str, int]]:
     return sorted(counted, key=lambda row: (-row[1], row[0]))
 
 
+# --- What the worker measured -------------------------------------------------------------------------------------
+
+
+def in_a_word(measured: Reliability) -> tuple[str, str]:
+    """A tone and a sentence; it warns only of what the intervals hold even for one of many annotators."""
+    if measured.high < 0.5:
+        return "bad", _("These answers follow what others prefer little more than coin flips would.")
+    if measured.side_low > 0.4 or measured.side_high < -0.4:
+        return "bad", _("One side of the screen is chosen far more often than the texts explain.")
+    if measured.high < 1:
+        return "warn", _("These answers follow what others prefer less than the average does.")
+    if measured.judgments >= FEWEST_GOLD and measured.hasty > measured.judgments / 5:
+        return "warn", _("More than a fifth of the answers came too quickly for the texts to have been read.")
+    if measured.run_chance < 0.001:
+        return "warn", _("There is a run of one side that chance does not explain.")
+    return "good", _("Nothing stands out.")
+
+
 # --- Disagreements ----------------------------------------------------------------------------------------------
 
 
-def disagreements(project: Project) -> QuerySet[Comparison]:
-    """Comparisons that were judged differently and that no reviewer has settled, oldest first."""
-    answers = Count("judgments__answer", filter=Q(judgments__replaced_at=None), distinct=True)
+OWN = {"lease__isnull": False}  # An imported judgment had none, and nobody here can ask who gave it.
+
+
+def disagreements(project: Project, imported: bool = False) -> QuerySet[Comparison]:
+    """Comparisons that were judged differently here and that no reviewer has settled, oldest first.
+
+    With ``imported``, also those that imported judgments disagree about, among themselves or with those made here.
+    """
+    counted = {"replaced_at": None} | ({} if imported else OWN)
+    filters = Q(**{f"judgments__{name}": value for name, value in counted.items()})
+    answers = Count("judgments__answer", filter=filters, distinct=True)
     judged = Comparison.objects.filter(project=project, judged__gt=1, settled_answer="").exclude(arm=Arm.GOLD)
     return judged.annotate(answers=answers).filter(answers__gt=1).order_by("id")
 
 
-def votes(comparison: Comparison, swapped: bool) -> list[tuple[str, int, list[str]]]:
+def votes(comparison: Comparison, swapped: bool, imported: bool = True) -> list[tuple[str, int, list[str]]]:
     """What was answered, in terms of the reviewer's screen: how often, and the reasons that were given."""
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     counted: Counter[str] = Counter()
-    for answer, why in comparison.judgments.filter(replaced_at=None).values_list("answer", "rationale"):
+    current = comparison.judgments.filter(replaced_at=None, **({} if imported else OWN))
+    for answer, why in current.values_list("answer", "rationale"):
         side = answer
         if answer in (Answer.FIRST, Answer.SECOND):
             side = "left" if (answer == Answer.SECOND) == swapped else "right"
@@ -170,22 +199,32 @@ def gold_pairs(project: Project) -> QuerySet[Comparison]:
 def unasked_pair(project: Project) -> tuple[Response, Response] | None:
     """A random pair that nobody was asked about, the response with the smaller id first."""
     rng = random.SystemRandom()
-    for _try in range(serving.TRIES):
-        for pair in serving.random_pairs(project, rng):
-            first, second = sorted(pair, key=lambda response: response.pk)
-            if not Comparison.objects.filter(first=first, second=second).exists():
-                return first, second
-    found = serving.remaining_pair(project, rng)
-    return (found[0], found[1]) if found else None
+    drawn = (serving.random_pair(project, rng) for _ in range(serving.TRIES))
+    found = next((pair for pair in drawn if pair and not was_asked(*sorted(pair[1:]))), None)
+    found = found or serving.remaining_pair(project, rng)
+    if found is None:
+        return None
+    first, second = Response.objects.filter(pk__in=found[1:]).order_by("pk")
+    return first, second
 
 
-def make_gold(project: Project, reviewer: User, first_id: int, second_id: int, side: str) -> Comparison:
+def was_asked(first: int, second: int) -> bool:
+    return Comparison.objects.filter(first=first, second=second).exclude(arm=Arm.DEPLOYMENT).exists()
+
+
+def make_gold(
+    project: Project, reviewer: User, first_id: int, second_id: int, side: str, note: str = ""
+) -> Comparison:
     """Store a pair nobody was asked about as gold, with the answer that is known, left being the first."""
     if side not in SIDES:
         raise TouchstoneError(_("Choose one of the answers."))
     found = Response.objects.filter(project=project, pk__in=(first_id, second_id)).select_related("prompt")
     responses = list(found.order_by("pk"))
-    if len(responses) != 2 or responses[0].prompt_id != responses[1].prompt_id or responses[0].prompt.is_evaluation:
+    if (
+        len(responses) != 2
+        or responses[0].prompt_id != responses[1].prompt_id
+        or responses[0].prompt.is_evaluation
+    ):
         raise TouchstoneError(_("These are not two responses to one prompt."), code="gone")
     try:
         with transaction.atomic():
@@ -197,6 +236,7 @@ def make_gold(project: Project, reviewer: User, first_id: int, second_id: int, s
                 arm=Arm.GOLD,
                 rule="random",
                 gold_answer=answer_of(side, swapped=first_id > second_id),
+                settled_note=note[:500],
                 wanted=serving.EVERYBODY,
             )
             auditing.record(project, reviewer, "made gold", f"comparison {comparison.pk}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from benchmarks import through_api
 from benchmarks.pools import Floats, Pool, Rows, add_pool_arguments, features, load_pool, thin
 from learner.efficiency import Interval, paired_bootstrap
 from learner.errors import LearnerError
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beta", type=float, default=0.5, help="multiplier of widths in Eq. 7")
     parser.add_argument("--regularization", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--through-api", action="store_true", help="ask the product, which learns by itself")
+    parser.add_argument("--processes", type=int, default=1, help="sites to ask side by side (--through-api)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -48,6 +51,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     pool = thin(load_pool(args), args.responses_per_prompt, np.random.default_rng(1))
     phi = features(pool, np.ones(len(pool.ids), dtype=bool), args)
     streams = [_stream(pool, args, seed) for seed in range(args.seeds)]
+    if args.through_api:
+        product = through_api.run(pool, phi, streams, list(DEPLOYMENT_RULES), args)
+        return _report({("one_pass", rule): trace for rule, trace in product.items()}, args)
     traces = {
         (learner, rule): np.stack(
             [_deploy(pool, phi, s, rule, learner, args, i) for i, s in enumerate(streams)]
@@ -124,7 +130,19 @@ def _report(traces: dict[tuple[str, str], Floats], args: argparse.Namespace) -> 
                 "cumulative_regret": _by_chunk(trace[:, 0]),
             }
         )
-    return {"figures": figures, "rows": rows}
+    return {"figures": figures | _saved(traces), "rows": rows}
+
+
+def _saved(traces: dict[tuple[str, str], Floats]) -> dict[str, float]:
+    """How much less regret Eq. 6 and 7 had than each baseline on the same streams, with intervals over seeds."""
+    figures: dict[str, float] = {}
+    totals = {key: trace[:, 0].sum(axis=1) for key, trace in traces.items()}
+    for (learner, rule), total in totals.items():
+        if rule != "optimistic":
+            name = f"saved_over_{rule}" + ("" if learner == "one_pass" else "_mle")
+            found = _over_seeds(total - totals[learner, "optimistic"], np.random.default_rng(0))
+            figures |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+    return figures
 
 
 def _over_seeds(totals: Floats, rng: np.random.Generator) -> Interval:

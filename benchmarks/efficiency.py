@@ -14,17 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.collecting import Run, Settings, Task, collect
 from benchmarks.pools import (
-    Floats,
-    Rows,
     add_pool_arguments,
     load_pool,
     load_votes,
     thin,
 )
 from benchmarks.preparing import VARIANTS, add_task_arguments, prepare
-from learner.efficiency import Curves, area_under_curve, labels_saved, paired_bootstrap
+from learner.dryrun import Outcome, Run, Settings, Task, collect, compare, joined
 from learner.selection import RULES
 
 CHECKPOINTS = (10, 25, 50, 100, 200, 400, 800)
@@ -60,7 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tasks = prepare(pool, votes, variant, args)
         runs = {rule: _all_runs(tasks, rule, settings, args.jobs) for rule in rules}
         clusters = np.concatenate([task.test_prompt for task in tasks[0]])
-        figures |= _compare(variant, runs, clusters, settings, rows)
+        shown = {*CHECKPOINTS, settings.budget}
+        figures |= _figures(variant, compare(runs, settings.checkpoints, clusters, shown), rows)
     return {"figures": figures, "rows": rows}
 
 
@@ -78,73 +76,36 @@ def _all_runs(tasks: list[list[Task]], rule: str, settings: Settings, jobs: int)
     else:
         done = [_collect(item) for item in work]
     folds = len(tasks[0])
-    return [_joined(done[i : i + folds]) for i in range(0, len(done), folds)]
+    return [joined(done[i : i + folds]) for i in range(0, len(done), folds)]
 
 
 def _collect(work: tuple[Task, str, int, Settings]) -> Run:
     return collect(*work)
 
 
-def _joined(runs: list[Run]) -> Run:
-    count = min(len(run.losses) for run in runs)
-    return Run(
-        np.concatenate([run.losses[:count] for run in runs], axis=1),
-        np.concatenate([run.hits[:count] for run in runs], axis=1),
-        np.exp(np.mean([np.log(run.regularization[:count]) for run in runs], axis=0)),
-    )
-
-
-def _compare(
-    variant: str, runs: dict[str, list[Run]], clusters: Rows, settings: Settings, rows: list[dict[str, Any]]
-) -> dict[str, float]:
+def _figures(variant: str, outcomes: dict[str, Outcome], rows: list[dict[str, Any]]) -> dict[str, float]:
     """Figures of one variant: log-loss, accuracy, difference from random, labels saved, area under the curve."""
-    count = min(len(run.losses) for each in runs.values() for run in each)
-    counts = np.array(settings.checkpoints[:count], dtype=np.float64)
-    losses = {rule: np.stack([run.losses[:count] for run in each]) for rule, each in runs.items()}
-    right = {rule: np.stack([run.hits[:count] for run in each]) for rule, each in runs.items()}
-    curves = {rule: _from_nothing(counts, each, clusters) for rule, each in losses.items()}
     prefix = "" if variant == "clean" else f"{variant}_"
     figures: dict[str, float] = {}
-    areas = {rule: area_under_curve(counts, each.transpose(0, 2, 1)) for rule, each in losses.items()}
-    best = min(areas, key=lambda rule: float(areas[rule].mean()))
-    for rule in runs:
-        rng = np.random.default_rng(0)
-        figures |= _area_figures(f"{prefix}{{}}_{rule}", areas, rule, best, clusters, rng)
-        for i, n in enumerate(counts.astype(int).tolist()):
-            if n not in (*CHECKPOINTS, settings.budget):
-                continue
-            gain = paired_bootstrap(losses["random"][:, i], losses[rule][:, i], clusters, rng=rng)
-            better = paired_bootstrap(right[rule][:, i], right["random"][:, i], clusters, rng=rng)
-            saved = labels_saved(curves[rule], curves["random"], at=n, rng=rng)
+    for rule, one in outcomes.items():
+        figures |= {
+            f"{prefix}area_{rule}": one.area,
+            f"{prefix}area_behind_best_{rule}": one.behind.estimate,
+            f"{prefix}area_behind_best_{rule}_low": one.behind.low,
+            f"{prefix}area_behind_best_{rule}_high": one.behind.high,
+        }
+        for i, n in enumerate(one.counts):
             name = f"{prefix}{{}}_{rule}_at_{n}"
-            figures[name.format("log_loss")] = float(losses[rule][:, i].mean())
-            figures[name.format("accuracy")] = float(right[rule][:, i].mean())
-            for key, interval in (("gain", gain), ("accuracy_gain", better), ("labels_saved", saved.ratio)):
-                figures[name.format(key)] = interval.estimate
-                figures[name.format(key) + "_low"] = interval.low
-                figures[name.format(key) + "_high"] = interval.high
-            mean_lambda = float(np.exp(np.mean([np.log(run.regularization[i]) for run in runs[rule]])))
-            rows.append(_row(variant, rule, n, figures, name, saved.censored, mean_lambda))
+            figures[name.format("log_loss")] = one.log_loss[i].estimate
+            figures[name.format("accuracy")] = one.accuracy[i].estimate
+            intervals = (("gain", one.gain), ("accuracy_gain", one.accuracy_gain))
+            saved = ("labels_saved", [each.ratio for each in one.saved])
+            for key, found in (*intervals, saved):
+                figures[name.format(key)] = found[i].estimate
+                figures[name.format(key) + "_low"] = found[i].low
+                figures[name.format(key) + "_high"] = found[i].high
+            rows.append(_row(variant, rule, n, figures, name, one.saved[i].censored, one.regularization[i]))
     return figures
-
-
-def _from_nothing(counts: Floats, losses: Floats, clusters: Rows) -> Curves:
-    """Learning curve that begins at no labels, where every model says 1/2."""
-    start = np.full((len(losses), 1, losses.shape[2]), np.log(2.0))
-    return Curves(np.concatenate([[0.0], counts]), np.concatenate([start, losses], axis=1), clusters)
-
-
-def _area_figures(
-    name: str, areas: dict[str, Floats], rule: str, best: str, clusters: Rows, rng: np.random.Generator
-) -> dict[str, float]:
-    """Mean log-loss while collecting, and how far it is from the best rule's."""
-    behind = paired_bootstrap(areas[rule], areas[best], clusters, rng=rng)
-    return {
-        name.format("area"): float(areas[rule].mean()),
-        name.format("area_behind_best"): behind.estimate,
-        name.format("area_behind_best") + "_low": behind.low,
-        name.format("area_behind_best") + "_high": behind.high,
-    }
 
 
 def _row(

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import deployment
-from benchmarks.collecting import NEAR_DUPLICATE, NORM_CAP, Task, Uniform
 from benchmarks.pools import Floats, add_pool_arguments, load_pool, load_votes, thin
 from benchmarks.preparing import add_task_arguments, prepare
+from learner.dryrun import NEAR_DUPLICATE, NORM_CAP, Task, Uniform
 from learner.efficiency import accuracy, log_loss
 from learner.estimators import SGD, BatchMLE, Estimator, OnePass, Settings
 from learner.scores import PairScores

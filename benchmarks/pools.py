@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learner.dryrun import Votes
 from learner.encoders import load_encoder
 from learner.errors import LearnerError
 from learner.features import FeaturePipeline, text_columns
@@ -43,15 +44,6 @@ class Pool:
         return Pool(ids, texts, self.prompt[rows], self.prompts, self.raw[rows], self.utility[rows])
 
 
-@dataclass(frozen=True)
-class Votes:
-    """Votes on pairs of rows of a pool: ``answer`` is 1 where ``first`` (the smaller row) was preferred."""
-
-    first: Rows
-    second: Rows
-    answer: Floats
-
-
 def add_pool_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that name the data."""
     parser.add_argument("--pool", type=Path, required=True, help="pool of prompts and responses, JSON Lines")
@@ -63,9 +55,7 @@ def add_pool_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--responses-per-prompt", type=int, default=44)
     parser.add_argument("--dimensions", type=int, default=32, help="principal directions kept")
     parser.add_argument("--no-columns", action="store_true", help="leave out length and formatting columns")
-    parser.add_argument(
-        "--column-weight", type=float, default=8.0, help="weight of those columns"
-    )
+    parser.add_argument("--column-weight", type=float, default=8.0, help="weight of those columns")
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from benchmarks.collecting import Task
-from benchmarks.pools import Floats, Pool, Rows, Votes, features
+from benchmarks.pools import Floats, Pool, features
+from learner.dryrun import Task, Votes, drawn_answers, one_vote_a_pair, within_prompt
 
 VARIANTS = ("clean", "flipped", "junk", "duplicates")
 FLIPPED, JUNK, COPIED = 0.3, 0.03, 0.3
-TESTS_PER_PROMPT = 40
 Mask = NDArray[np.bool_]
 
 
@@ -50,58 +49,23 @@ def _task(
     rng = np.random.default_rng([seed, 4])
     fixed = np.random.default_rng([args.split_seed, 3])
     if votes is None:
-        first, second, answer = _drawn_test(pool, held, fixed, args.keep_equal)
+        first, second, answer = drawn_answers(pool.prompt, pool.utility, held, fixed, args.keep_equal)
     else:
         mine = held[votes.first]
         first, second, answer = votes.first[mine], votes.second[mine], votes.answer[mine]
     test = (phi[first] - phi[second], answer, pool.prompt[first])
     phi, utility = _spoiled(variant, pool, phi, ~held, rng)
     if votes is None:
-        first, second = _within_prompt(pool.prompt, ~held)
+        first, second = within_prompt(pool.prompt, ~held)
         chance = np.nan_to_num(expit(utility[first] - utility[second]), nan=0.5)
         answer = (rng.random(len(first)) < chance).astype(np.float64)
     else:
-        first, second, answer = _one_vote_a_pair(votes, ~held, rng)
+        first, second, answer = one_vote_a_pair(votes, ~held, rng)
         junk = np.isnan(utility[first]) | np.isnan(utility[second])
         answer = np.where(junk & (variant == "junk"), rng.random(len(first)) < 0.5, answer)
     if variant == "flipped":
         answer = np.where(rng.random(len(answer)) < FLIPPED, 1.0 - answer, answer)
     return Task(phi, pool.prompt, first, second, answer, *test, ~held, votes is None)
-
-
-def _within_prompt(prompt: Rows, allowed: Mask) -> tuple[Rows, Rows]:
-    first, second = [], []
-    for number in np.unique(prompt[allowed]):
-        rows = np.flatnonzero((prompt == number) & allowed)
-        one, two = np.triu_indices(len(rows), 1)
-        first.append(rows[one])
-        second.append(rows[two])
-    return np.concatenate(first), np.concatenate(second)
-
-
-def _drawn_test(
-    pool: Pool, held: Mask, rng: np.random.Generator, keep_equal: bool
-) -> tuple[Rows, Rows, Floats]:
-    """Up to 40 pairs of every held-out prompt with drawn answers, those of equal utility left out."""
-    first, second = _within_prompt(pool.prompt, held)
-    order = rng.permutation(len(first))
-    place = np.zeros(len(first), dtype=np.int64)
-    for number in np.unique(pool.prompt[held]):
-        mine = order[pool.prompt[first[order]] == number]
-        place[mine] = np.arange(len(mine))
-    gap = pool.utility[first] - pool.utility[second]
-    kept = (place < TESTS_PER_PROMPT) & (keep_equal | (gap != 0.0))
-    answer = (rng.random(len(first)) < expit(gap)).astype(np.float64)
-    return first[kept], second[kept], answer[kept]
-
-
-def _one_vote_a_pair(votes: Votes, allowed: Mask, rng: np.random.Generator) -> tuple[Rows, Rows, Floats]:
-    """Pairs with votes, each answered by one of its votes drawn uniformly."""
-    mine = rng.permutation(np.flatnonzero(allowed[votes.first]))
-    keys = votes.first[mine] * len(allowed) + votes.second[mine]
-    _, index = np.unique(keys, return_index=True)
-    chosen = mine[index]
-    return votes.first[chosen], votes.second[chosen], votes.answer[chosen]
 
 
 def _spoiled(

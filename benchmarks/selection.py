@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rule", default="d_optimal", choices=[n for n, r in RULES.items() if isinstance(r, Scored)]
     )
     parser.add_argument("--checks", type=int, default=20, help="picks compared with full float64 rescoring")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu (NumPy), or a torch device for the sweeps, such as cuda"
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -59,30 +62,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(args: argparse.Namespace, shape: str) -> dict[str, Any]:
     rng = np.random.default_rng(args.seed)
     scores, difference = _pool(args, shape, rng)
+    clock = _clock(args.device)
     learner, truth = OnePass(args.dim), 2 * rng.standard_normal(args.dim)
-    started = time.thread_time()
+    started = clock()
     scores.reset(learner.theta, learner.covariance)
-    rescore = time.thread_time() - started
+    rescore = clock() - started
     check_at = set(np.linspace(0, args.judgments - 1, args.checks).astype(int).tolist())
     times, same = [], True
     for step in range(args.judgments):
-        started = time.thread_time()
+        started = clock()
         pick = scores.pick()[0]
-        elapsed = time.thread_time() - started
+        elapsed = clock() - started
         if step in check_at:
             same = same and _is_best(scores, args, pick, learner)
         z = difference(pick.first, pick.second)
         update = learner.learn_one(z, float(rng.random() < expit(z @ truth)))
-        started = time.thread_time()
+        started = clock()
         scores.exclude(pick.first, pick.second)
         if update is not None:
             scores.absorb(update.u, update.c, learner.theta)
-        times.append(elapsed + time.thread_time() - started)
+        times.append(elapsed + clock() - started)
     scores.reset(learner.theta, learner.covariance)  # warm, away from the diagonal start
-    started = time.thread_time()
+    started = clock()
     scores.reset(learner.theta, learner.covariance)
-    rescore = max(rescore, time.thread_time() - started)
-    return _row(scores, shape, np.array(times), _one_pass(scores.size, args.dim), rescore, same)
+    rescore = max(rescore, clock() - started)
+    return _row(scores, shape, np.array(times), _one_pass(scores.size, args), rescore, same)
 
 
 def _pool(args: argparse.Namespace, shape: str, rng: np.random.Generator) -> tuple[PairScores, Difference]:
@@ -93,22 +97,40 @@ def _pool(args: argparse.Namespace, shape: str, rng: np.random.Generator) -> tup
     if shape == "skewed":
         features *= np.exp(0.7 * rng.standard_normal((len(features), 1))).astype(np.float32)
     if not per_prompt:
-        scores = PairScores.from_pairs(features, rule=args.rule)
+        scores = PairScores.from_pairs(features, rule=args.rule, device=args.device)
         return scores, lambda first, _: features[first].astype(np.float64)
-    scores = PairScores(features, np.repeat(np.arange(prompts), per_prompt), rule=args.rule)
+    scores = PairScores(
+        features, np.repeat(np.arange(prompts), per_prompt), rule=args.rule, device=args.device
+    )
     return scores, lambda first, second: features[first].astype(np.float64) - features[second]
 
 
-def _one_pass(pairs: int, dimension: int) -> float:
+def _clock(device: str) -> Callable[[], float]:
+    """Processor time of this thread, or the wall's where a device works beside it."""
+    return time.thread_time if device == "cpu" else time.perf_counter
+
+
+def _one_pass(pairs: int, args: argparse.Namespace) -> float:
     """Seconds to read every z once (a product with one vector), on materialised pairs; at most 2 GB are built."""
-    held = min(pairs, 2**29 // dimension)
-    z, u = np.ones((held, dimension), np.float32), np.ones(dimension, np.float32)
+    held, clock = min(pairs, 2**29 // args.dim), _clock(args.device)
+    product = _product(held, args)
     times = []
     for _ in range(15):
-        started = time.thread_time()
-        z @ u
-        times.append(time.thread_time() - started)
-    return float(np.median(times)) * pairs / held
+        started = clock()
+        product()
+        times.append(clock() - started)
+    return float(np.median(times) * pairs / held)
+
+
+def _product(held: int, args: argparse.Namespace) -> Callable[[], object]:
+    z, u = np.ones((held, args.dim), np.float32), np.ones(args.dim, np.float32)
+    if args.device == "cpu":
+        return lambda: z @ u
+    import torch
+
+    there = args.device.split(":torch")[0]
+    placed, direction = torch.as_tensor(z, device=there), torch.as_tensor(u, device=there)
+    return lambda: (placed @ direction).cpu()  # waits for the device
 
 
 def _is_best(scores: PairScores, args: argparse.Namespace, pick: Pick, learner: OnePass) -> bool:

@@ -22,7 +22,7 @@ from learner.store import state_digest
 Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 
-_MARKS = re.compile(r"^\s{0,3}(?:#{1,6}\s|[-*+]\s|\d{1,3}[.)]\s|>\s|\|)|^\s*```|\*\*|`[^`\n]+`", re.MULTILINE)
+MARKS = re.compile(r"^\s{0,3}(?:#{1,6}\s|[-*+]\s|\d{1,3}[.)]\s|>\s|\|)|^\s*```|\*\*|`[^`\n]+`", re.MULTILINE)
 _SAMPLE_ROWS = 20_000
 _FORMAT = 1
 _ARRAYS = ("mean", "components", "column_mean", "column_scale")
@@ -46,7 +46,7 @@ def text_columns(responses: Sequence[str]) -> Array:
     >>> text_columns(["", "- one\\n- two\\n**bold**"]).round(3).tolist()
     [[0.0, 0.0], [3.045, 1.609]]
     """
-    columns = [(len(text), len(_MARKS.findall(text))) for text in responses]
+    columns = [(len(text), len(MARKS.findall(text))) for text in responses]
     return np.log1p(np.asarray(columns, dtype=np.float64).reshape(len(columns), 2))
 
 
@@ -72,6 +72,64 @@ def centre_by_prompt(features: npt.ArrayLike, prompt: npt.ArrayLike) -> Array:
     order = np.argsort(index, kind="stable")
     sums = np.add.reduceat(rows[order], np.cumsum(counts) - counts) if len(rows) else rows
     return np.asarray(rows - (sums / counts[:, None])[index])
+
+
+def sample_rows(prompt: npt.ArrayLike, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rows of whole prompts with two responses or more, at most about 20,000, rising: what `fit` looks at. O(n log n).
+
+    Use it to read only those rows of a pool that does not fit into memory; a fit to them is the fit to the pool.
+
+    Raises
+    ------
+    LearnerError
+        No prompt with two responses.
+
+    Examples
+    --------
+    >>> sample_rows([5, 5, 8, 9, 9], np.random.default_rng(0)).tolist()
+    [0, 1, 3, 4]
+    """
+    labels = np.asarray(prompt)
+    index, counts = _prompt_index(labels, len(labels))
+    order = rng.permutation(len(counts))
+    taken = np.zeros(len(counts), dtype=bool)
+    taken[order[np.cumsum(counts[order]) <= max(_SAMPLE_ROWS, counts.max(initial=0))]] = True
+    chosen = taken[index] & (counts[index] > 1)
+    if not chosen.any():
+        raise LearnerError("no prompt has two responses: nothing can be compared")
+    return np.flatnonzero(chosen)
+
+
+def group_means(
+    features: npt.NDArray[np.floating], prompt: npt.ArrayLike, group: npt.ArrayLike, block: int = 16_384
+) -> Array:
+    """Mean over each group's rows of features centred by prompt. O(n d), memory of one block and the result.
+
+    Parameters
+    ----------
+    features : (n, d) array, a memory map will do
+    prompt, group : (n,) integer arrays; groups are 0 to G - 1
+
+    Returns
+    -------
+    (G, d) float64 array
+
+    Examples
+    --------
+    >>> group_means(np.array([[1.0], [3.0], [10.0]]), [7, 7, 2], [0, 1, 1], block=1).ravel().tolist()
+    [-1.0, 0.5]
+    """
+    labels, code = np.asarray(prompt), np.asarray(group)
+    order = np.argsort(labels, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(labels[order])) + 1, len(order))
+    counts = np.bincount(code)
+    sums, start = np.zeros((len(counts), features.shape[1])), 0
+    while start < len(order):
+        stop = int(ends[min(int(np.searchsorted(ends, start + block)), len(ends) - 1)])
+        rows = np.sort(order[start:stop])
+        np.add.at(sums, code[rows], centre_by_prompt(features[rows], labels[rows]))
+        start = stop
+    return np.asarray(sums / np.maximum(counts, 1)[:, None])
 
 
 @dataclass(frozen=True)
@@ -261,14 +319,9 @@ def _prompt_index(prompt: npt.ArrayLike, count: int) -> tuple[npt.NDArray[np.int
 def _sample(
     raw: npt.ArrayLike, prompt: npt.ArrayLike, columns: npt.ArrayLike | None, rng: np.random.Generator
 ) -> tuple[Array, Array, npt.NDArray[np.intp]]:
-    """Whole prompts, at least two responses each, so that every row has something to be compared with."""
     rows = np.asarray(raw)
-    index, counts = _prompt_index(prompt, len(rows))
-    order = rng.permutation(len(counts))
-    taken = order[np.cumsum(counts[order]) <= max(_SAMPLE_ROWS, counts.max(initial=0))]
-    chosen = np.isin(index, taken) & (counts[index] > 1)
-    if not chosen.any():
-        raise LearnerError("no prompt has two responses: nothing can be compared")
+    index, _ = _prompt_index(prompt, len(rows))
+    chosen = sample_rows(index, rng)
     extra = _columns(columns, len(rows), None)
     return _matrix("encoder output", rows[chosen]), extra[chosen], index[chosen]
 

@@ -30,6 +30,7 @@ TRAINS = {
 
 CHECKPOINTS = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800)
 LAMBDA_PRIOR = 0.3  # keeps the first few control judgments from choosing lambda: docs/benchmarks.md
+LEDGER, WHOLE_GRID = 512, 2048  # the largest d with H beside P, and with every lambda of the grid
 LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
@@ -44,6 +45,20 @@ def is_checkpoint(judgments: int) -> bool:
     while judgments > CHECKPOINTS[-1] and judgments % 2 == 0:
         judgments //= 2
     return judgments in CHECKPOINTS
+
+
+def members(dimension: int) -> tuple[tuple[float, ...], bool]:
+    """The grid of lambda and whether H is kept beside P, for an estimator of this dimension. O(1).
+
+    A member holds d^2 numbers, twice with H; 128 MB at d = 4,096. The drift that H repairs is 1e-14 after 8,192
+    judgments, so it goes first; then the grid is halved to its middle.
+
+    Examples
+    --------
+    >>> [(len(grid), ledger) for grid, ledger in map(members, (32, 1024, 4096))]
+    [(5, True), (5, False), (2, False)]
+    """
+    return (GRID if dimension <= WHOLE_GRID else GRID[1:4:2]), dimension <= LEDGER
 
 
 @dataclass(frozen=True)
@@ -68,13 +83,15 @@ class Curve:
 
 
 class LogReader:
-    """Three banks of one-pass estimators that read one log. Cost: O(d^2) per member and entry.
+    """Banks of one-pass estimators, one a role, that read one log. Cost: O(d^2) per member and entry.
 
     Parameters
     ----------
     features : (M, d) array, the rows of the live feature version
     regularizations : the grid of lambda; every estimator has the same grid and is tuned in the same way, by
-        progressive log-loss on the control judgments (each predicted before it is learned from)
+        progressive log-loss on the control judgments (each predicted before it is learned from); by default as many
+        as memory and time allow for d (`members`)
+    roles : which estimators to keep; each is the same whatever others are kept beside it
 
     Raises
     ------
@@ -89,12 +106,19 @@ class LogReader:
     {'production': 1, 'active': 1, 'control': 0}
     """
 
-    def __init__(self, features: npt.NDArray[np.float32], regularizations: tuple[float, ...] = GRID) -> None:
+    def __init__(
+        self,
+        features: npt.NDArray[np.float32],
+        regularizations: tuple[float, ...] | None = None,
+        roles: tuple[str, ...] = ROLES,
+    ) -> None:
         self.features = features
+        d = features.shape[1]
+        grid, ledger = members(d)
         self.banks = {
-            role: OnePassBank(features.shape[1], regularizations, prior=LAMBDA_PRIOR) for role in ROLES
+            role: OnePassBank(d, regularizations or grid, prior=LAMBDA_PRIOR, ledger=ledger) for role in roles
         }
-        self.curves = {role: Curve() for role in ROLES}
+        self.curves = {role: Curve() for role in roles}
         self.step = 0
 
     @property
@@ -114,17 +138,18 @@ class LogReader:
         if entry.step <= self.step:
             raise LearnerError(f"the log is read in order: step {entry.step} came after {self.step}")
         self.step = entry.step
-        roles = () if entry.evaluation or entry.answer not in LABELS else TRAINS.get(entry.arm, ())
+        trained = () if entry.evaluation or entry.answer not in LABELS else TRAINS.get(entry.arm, ())
+        roles = [role for role in trained if role in self.banks]
         if not roles:
             return None
         z, y = self.difference(entry.first, entry.second), LABELS[entry.answer]
         if entry.arm == "control":
             for bank in self.banks.values():
-                bank.observe(z, y)
+                bank.observe(z, y, entry.weight)
         updates = {role: self.banks[role].learn_one(z, y, entry.weight) for role in roles}
         for role in roles:
             self._mark(role)
-        return updates["production"]
+        return updates.get("production")
 
     def read_all(self, entries: Iterable[Entry]) -> list[Update]:
         """Read entries in order; the production estimator's updates."""
@@ -136,22 +161,32 @@ class LogReader:
             self.curves[role].counts.append(bank.judgments)
             self.curves[role].thetas.append(np.array(bank.theta, dtype=np.float64))
 
-    def state(self, role: str) -> State:
-        """Everything that one estimator needs to go on from here, as named arrays."""
+    def state(self, role: str, *, quick: bool = False) -> State:
+        """Everything that one estimator needs to go on from here, as named arrays; ``quick`` as in OnePass."""
         curve = self.curves[role]
         d = self.features.shape[1]
-        state: State = {f"bank.{name}": np.asarray(value) for name, value in self.banks[role].state().items()}
+        bank = self.banks[role].state(quick=quick)
+        state: State = {f"bank.{name}": np.asarray(value) for name, value in bank.items()}
         state["step"] = np.array(self.step, dtype=np.int64)
         state["curve.counts"] = np.array(curve.counts, dtype=np.int64)
         state["curve.thetas"] = np.array(curve.thetas, dtype=np.float64).reshape(len(curve.counts), d)
         return state
 
+    def parameters(self, role: str) -> State:
+        """What one estimator predicts with, without the d x d matrices behind it; another log shows in it. O(d)."""
+        bank = self.banks[role]
+        state: State = {"step": np.array(self.step, dtype=np.int64), "losses": bank.losses.copy()}
+        for index, member in enumerate(bank.members):
+            state |= {f"{index}.theta": member.theta, f"{index}.mean": member.theta_mean}
+            state[f"{index}.log_det"] = np.array([member.log_det, member.judgments])
+        return state
+
     def restore(self, states: Mapping[str, Mapping[str, npt.ArrayLike]]) -> None:
         """Go back to saved states, one for each role, all of the same step."""
-        steps = {role: int(np.asarray(states[role]["step"])) for role in ROLES}
+        steps = {role: int(np.asarray(states[role]["step"])) for role in self.banks}
         if len(set(steps.values())) != 1:
             raise LearnerError(f"the saved states are of different steps: {steps}")
-        for role in ROLES:
+        for role in self.banks:
             saved = {name: np.asarray(value) for name, value in states[role].items()}
             bank = {
                 name.removeprefix("bank."): value for name, value in saved.items() if name.startswith("bank.")
@@ -160,4 +195,4 @@ class LogReader:
             self.curves[role] = Curve(
                 [int(n) for n in saved["curve.counts"]], [np.array(theta) for theta in saved["curve.thetas"]]
             )
-        self.step = steps["production"]
+        self.step = next(iter(steps.values()))

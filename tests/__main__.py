@@ -53,9 +53,9 @@ def main() -> int:
         return failed or int("CI" in os.environ)
     services = {"TOUCHSTONE_TEST_DATABASE_URL": POSTGRES, "TOUCHSTONE_TEST_BROKER_URL": REDIS}
     marks = ["-m", "not browser and not mathematics"]
-    return failed or run(
-        "PostgreSQL and Redis", services, [*marks, "--ignore=tests/learner", "tests", *arguments]
-    )
+    # Done above: what has no database, and what starts its own servers.
+    done = [f"--ignore=tests/{name}" for name in ("learner", "faults", "test_running_as_composed.py")]
+    return failed or run("PostgreSQL and Redis", services, [*marks, *done, "tests", *arguments])
 
 
 if __name__ == "__main__":

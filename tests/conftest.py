@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,15 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def quick_passwords(settings: Any) -> None:
     """Hashing slowly is for real passwords."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def no_files_of_other_tests() -> Iterator[None]:
+    """Rows are rolled back and their ids come again; files are not, so they go with the test that made them."""
+    data = Path(os.environ["TOUCHSTONE_DATA"])
+    yield
+    for folder in (data / "projects", data / "files" / "projects", data / "files" / "exports"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def person(name: str, **fields: Any) -> User:

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.test import Client
+from django.contrib.admin import site
+from django.contrib.admin.utils import flatten_fieldsets
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate import configuring, judging, projects, serving
+from annotate import configuring, encoders, judging, projects, serving
+from annotate.admin import LOOKED_AT
+from annotate.encoderform import FIELDS, OTHER
+from annotate.encoderform import OFFERED as ENCODERS
 from annotate.errors import TouchstoneError
-from annotate.forms import ENCODERS, HELP, OFFERED, RULES, SettingsForm
+from annotate.forms import HELP, OFFERED, RULES, SettingsForm
 from annotate.judging import Submission
 from annotate.models import (
     AuditEvent,
@@ -62,7 +67,9 @@ def sent(project: Project, **changes: Any) -> dict[str, Any]:
     """What the browser sends from the settings page, with some fields changed."""
     form = SettingsForm(instance=Project.objects.get(pk=project.pk))
     data = {name: form[name].value() for name in form.fields}
-    return {name: value for name, value in (data | changes).items() if value not in (None, False)}
+    return {
+        name: value for name, value in (data | changes).items() if value is not None and value is not False
+    }
 
 
 def settings_url(project: Project) -> str:
@@ -127,7 +134,7 @@ def test_what_changes_something_is_a_post_with_a_csrf_token(project: Project, ad
     client.force_login(ada, backend="allauth.account.auth_backends.AuthenticationBackend")
     for url in pages(project)["post"]:
         assert client.post(url).status_code == 403, url
-    for name in ("project_archive", "project_unarchive", "project_duplicate", "project_delete", "invite"):
+    for name in ("project_archive", "project_unarchive", "project_duplicate", "project_delete"):
         assert client.get(reverse(name, args=[project.slug])).status_code == 405
 
 
@@ -201,13 +208,13 @@ def test_the_rules_and_encoders_on_offer_are_those_of_the_learner() -> None:
     from learner.selection import RULES as LEARNER_RULES
 
     assert set(configuring.RULE_NAMES) == set(LEARNER_RULES) == {name for name, _ in RULES}
-    assert set(configuring.ENCODER_NAMES) == set(LEARNER_ENCODERS) == {name for name, _ in ENCODERS}
+    assert set(encoders.NAMES) == set(LEARNER_ENCODERS) == {name for name, _ in ENCODERS} - {OTHER}
 
 
 def test_every_setting_is_explained_in_a_sentence_and_on_the_page(project: Project, as_ada: Client) -> None:
     page = as_ada.get(settings_url(project)).content.decode()
     assert set(HELP) == set(OFFERED) <= set(configuring.SETTINGS)
-    for name in OFFERED:
+    for name in (*OFFERED, *FIELDS):
         assert f'name="{name}"' in page
         assert f"id_{name}_helptext" in page
 
@@ -371,9 +378,8 @@ def test_features_are_fixed_once_responses_are_embedded(
     FeatureVersion.objects.create(project=project, encoder=project.encoder, embedded=48)
     with pytest.raises(TouchstoneError, match="new feature version"):
         configuring.change_settings(project, ada, {name: value})
-    as_ada.post(
-        settings_url(project), sent(project, **{name: value})
-    )  # the field is disabled: what is sent is nothing
+    # The field is disabled: what is sent is nothing.
+    as_ada.post(settings_url(project), sent(project, **{name: value}))
     project.refresh_from_db()
     assert getattr(project, name) != value
 
@@ -385,13 +391,13 @@ def test_features_are_fixed_while_responses_are_being_embedded(project: Project,
 
 
 def test_an_encoder_that_never_worked_can_be_replaced(project: Project, ada: User) -> None:
-    from learner.tasks.embedding import current_version
+    from learner.tasks.embedding import first_version
 
     project.encoder = "Qwen/Qwen2.5-7B-Instruct"
     project.save()
-    current_version(project)  # what a worker makes before it finds that the model cannot be loaded
+    first_version(project)  # what a worker makes before it finds that the model cannot be loaded
     configuring.change_settings(project, ada, {"encoder": "hashing", "dimensions": 8})
-    assert current_version(Project.objects.get(pk=project.pk)).encoder == "hashing"
+    assert first_version(Project.objects.get(pk=project.pk)).encoder == "hashing"
 
 
 def test_what_is_allowed_and_probably_not_meant_is_said(project: Project, ada: User) -> None:
@@ -547,6 +553,7 @@ def test_what_people_write_is_shown_as_text_on_every_page(
 MODELS = (
     "project", "membership", "invitation", "prompt", "response", "comparison", "lease", "judgment",
     "featureversion", "estimator", "checkpoint", "job", "auditevent",
+    *(model._meta.model_name for model, *_ in LOOKED_AT),
 )  # fmt: skip
 
 
@@ -577,9 +584,8 @@ def test_staff_see_in_the_admin_site_what_they_are_admin_of(
     body = site.get("/admin/annotate/prompt/").content.decode()
     assert ">Tides<" in body and ">Other<" not in body
     theirs = other.prompts.get()
-    assert (
-        site.get(f"/admin/annotate/prompt/{theirs.pk}/change/").status_code == 302
-    )  # as if it did not exist
+    # As if it did not exist.
+    assert site.get(f"/admin/annotate/prompt/{theirs.pk}/change/").status_code == 302
     for model in ("user", "heartbeat"):
         assert site.get(f"/admin/annotate/{model}/").status_code == 403
     assert site.get("/admin/account/emailaddress/").status_code == 403
@@ -607,6 +613,30 @@ def test_the_seed_and_the_tokens_digest_are_shown_to_nobody(project: Project, ro
         letter.token_digest
         not in site.get(f"/admin/annotate/invitation/{letter.pk}/change/").content.decode()
     )
+
+
+def test_what_opens_something_is_never_among_the_fields_that_are_shown() -> None:
+    secrets = {"password", "seed", "token_digest", "digest", "sealed_key", "salt", "url", "link", "visitor"}
+    fingerprints = ("prompt", "response", "featureversion", "checkpoint", "estimator")
+    harmless = {(name, "digest") for name in fingerprints}
+    harmless |= {("user", "password")}  # Django's own field shows the algorithm, not the hash
+    request = RequestFactory().get("/")
+    request.user = User(is_superuser=True, is_staff=True, is_active=True)
+    for model, page in site._registry.items():
+        if model._meta.app_label != "annotate":
+            continue
+        shown = {*page.list_display, *flatten_fieldsets(page.get_fieldsets(request, model()))}
+        found = {(model._meta.model_name, name) for name in shown & secrets}
+        assert found <= harmless, found
+
+
+@pytest.mark.parametrize("model", [model._meta.model_name for model, *_ in LOOKED_AT])
+def test_nothing_is_assigned_through_the_admin_site(model: str, project: Project, root: User) -> None:
+    site = signed_in(root)
+    assert site.post(f"/admin/annotate/{model}/add/", {"project": project.pk}).status_code == 403
+    data = {"action": "delete_selected", "_selected_action": ["1"], "post": "yes"}
+    assert site.post(f"/admin/annotate/{model}/", data).status_code in (200, 302)
+    assert "delete_selected" not in site.get(f"/admin/annotate/{model}/").content.decode()
 
 
 def test_support_gives_a_lease_back(project: Project, staff_ada: User, ben: User) -> None:

@@ -83,9 +83,7 @@ def test_a_page_from_before_the_settings_changed_still_answers(as_ben: Client, p
         Submission("left", flags=["ugly"]),
     ],
 )
-def test_what_the_project_does_not_ask_is_refused(
-    asking: Project, ben: User, submission: Submission
-) -> None:
+def test_what_the_project_does_not_ask_is_refused(asking: Project, ben: User, submission: Submission) -> None:
     lease = serving.leases_for(asking, ben, 1)[0]
     with pytest.raises(TouchstoneError):
         judging.record(ben, lease.pk, submission)
@@ -93,7 +91,9 @@ def test_what_the_project_does_not_ask_is_refused(
 
 
 def test_a_problem_is_reported_with_the_answer(as_ben: Client, project: Project) -> None:
-    made = sent(as_ben, project, side="left", **{"flag:harmful": "yes", "flag:language": "yes", "flag:x": "yes"})
+    made = sent(
+        as_ben, project, side="left", **{"flag:harmful": "yes", "flag:language": "yes", "flag:x": "yes"}
+    )
     assert made.flags == ["harmful", "language"]
 
 
@@ -199,7 +199,9 @@ def test_an_own_key_takes_the_place_of_the_default(project: Project, ben: User) 
     assert "1" not in found
 
 
-@pytest.mark.parametrize("chosen", [{"left": "s"}, {"undo": "xy"}, {"undo": " "}, {"left": "x", "right": "x"}])
+@pytest.mark.parametrize(
+    "chosen", [{"left": "s"}, {"undo": "xy"}, {"undo": " "}, {"left": "x", "right": "x"}]
+)
 def test_a_key_that_cannot_be_is_refused_with_a_sentence(chosen: dict[str, Any]) -> None:
     with pytest.raises(TouchstoneError, match="“"):
         keys.checked(chosen)

@@ -12,8 +12,10 @@ from annotate.models import Judgment, Project, User
 from tests.test_compare_in_the_browser import (
     HERE,
     PAIR,
+    WATCH_SHIFTS,
     answer_to,
     assert_accessible,
+    assert_nothing_moved,
     press,
     ready,
     until_sent,
@@ -39,7 +41,9 @@ def test_each_key_gives_its_step(open_as: Open, ben: User, asking: Project) -> N
     page = open_as(ben, HERE)
     given = {key: press(page, key) for key in STEPS}
     until_sent(page)
-    found = {key: (answer_to(lease), Judgment.objects.get(lease=lease).strength) for key, lease in given.items()}
+    found = {
+        key: (answer_to(lease), Judgment.objects.get(lease=lease).strength) for key, lease in given.items()
+    }
     assert found == STEPS
 
 
@@ -74,9 +78,16 @@ def test_own_keys_answer_and_are_shown(open_as: Open, ben: User, project: Projec
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_steps_and_criteria_fit_and_axe_finds_nothing(
-    open_as: Open, ben: User, asking: Project, width: int, scheme: str, keep_picture: Callable[[Page, str], None]
+    open_as: Open,
+    ben: User,
+    asking: Project,
+    width: int,
+    scheme: str,
+    keep_picture: Callable[[Page, str], None],
 ) -> None:
-    page = open_as(ben, HERE, width=width, color_scheme=scheme, reduced_motion="reduce", has_touch=width < 500)
+    page = open_as(
+        ben, HERE, width=width, color_scheme=scheme, reduced_motion="reduce", has_touch=width < 500
+    )
     ready(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for button in page.locator(f"{PAIR} .answer").all():
@@ -107,14 +118,11 @@ def test_steps_and_criteria_fit_and_axe_finds_nothing(
 
 def test_nothing_moves_with_steps_and_criteria(open_as: Open, ben: User, asking: Project) -> None:
     page = open_as(ben, HERE)
-    page.evaluate(
-        "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(e => window.shift += e.value))"
-        ".observe({type: 'layout-shift', buffered: true})"
-    )
+    page.evaluate(WATCH_SHIFTS)
     for key in "15824":
         press(page, key)
     until_sent(page)
-    assert page.evaluate("window.shift") == 0
+    assert_nothing_moved(page)
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -39,7 +39,8 @@ def test_models_import_nothing_of_ours_but_each_other(path: Path) -> None:
 
 
 def test_views_never_import_the_learner() -> None:
-    found = {path.name: reaches(path, {"learner"}) for path in modules("annotate/views")}
+    pages = modules("annotate/views") + modules("annotate/api")
+    found = {str(path.relative_to(ROOT)): reaches(path, {"learner"}) for path in pages}
     assert {name: names for name, names in found.items() if names} == {}
     assert found
 
@@ -51,6 +52,12 @@ def test_in_the_learner_only_tasks_know_the_site() -> None:
         if "tasks" not in path.relative_to(ROOT / "learner").parts
     }
     assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_the_client_knows_nothing_of_the_site() -> None:
+    found = {path.name: reaches(path, SITE | {"learner", "ninja"}) for path in modules("clients/python")}
+    assert {name: names for name, names in found.items() if names} == {}
+    assert len(found) > 5
 
 
 def test_selection_never_imports_an_estimator() -> None:
@@ -82,7 +89,10 @@ def bodies(path: Path) -> Iterator[tuple[str, int]]:
             yield f"{path.relative_to(ROOT)}:{node.name}", (body[-1].end_lineno or 0) - body[0].lineno + 1
 
 
-@pytest.mark.parametrize(("folder", "most"), [("annotate/views", 25), ("annotate", 60), ("learner", 60)])
+LIMITS = [("annotate/views", 25), ("annotate/api", 25), ("annotate", 60), ("learner", 60)]
+
+
+@pytest.mark.parametrize(("folder", "most"), LIMITS)
 def test_functions_stay_short(folder: str, most: int) -> None:
     long = {name: lines for path in modules(folder) for name, lines in bodies(path) if lines > most}
     assert long == {}
@@ -96,3 +106,14 @@ def test_modules_stay_short() -> None:
         if (lines := path.read_text().count("\n")) > 400
     }
     assert long == {}
+
+
+def test_only_one_module_makes_outgoing_requests() -> None:
+    clients = {"http.client", "urllib.request", "requests", "httpx", "aiohttp", "urllib3"}
+    found = {
+        str(path.relative_to(ROOT)): names
+        for folder in ("annotate", "learner")
+        for path in modules(folder)
+        if (names := reaches(path, clients))
+    }
+    assert set(found) == {"annotate/outbound.py"}

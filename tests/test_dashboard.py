@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.cache import cache
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from annotate import progress
 from annotate.models import (
@@ -31,6 +32,7 @@ from annotate.models import (
 )
 from annotate.progress import learned, paying, tally
 from annotate.progress.intervals import ceiling, quantile
+from annotate.progress.learned import Point
 from learner import efficiency
 from learner.efficiency.sequence import MINIMUM_JUDGMENTS, MINIMUM_PROMPTS
 from learner.log import CHECKPOINTS
@@ -163,15 +165,15 @@ def test_many_days_become_weeks_and_months(project: Project, ben: User) -> None:
     assert [row[0] for row in months.rows[:3]] == ["2025-01-01", "2025-02-01", "2025-03-01"]
 
 
-def test_the_page_takes_at_most_twelve_queries(
+def test_the_page_takes_at_most_fourteen_queries(
     project: Project, ben: User, as_ada: Client, django_assert_max_num_queries: Any
 ) -> None:
     for arm in ("active", "control", "evaluation"):
         judged(compared(project, arm), ben, lead_time=4.0)
     measured(project, "production", 25)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         as_ada.get("/projects/tides/")
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         as_ada.get("/projects/tides/")
 
 
@@ -246,6 +248,26 @@ def test_before_a_verdict_the_page_says_how_many_judgments_are_missing(project: 
     found = progress.overview(project).paying
     assert found.missing == ["26 evaluation judgments", "25 active judgments", "24 control judgments"]
     assert found.sentence == "There is no verdict yet."
+
+
+@pytest.mark.parametrize(
+    ("gain", "name"), [(0.3, "active is ahead"), (0.0, "not yet"), (-0.3, "random is ahead")]
+)
+def test_the_verdict_is_the_learners_in_the_readers_language(gain: float, name: str) -> None:
+    losses, more = np.random.default_rng(1).normal([0.6, gain], [0.05, 0.1], size=(400, 2)).T
+    found = efficiency.verdict(losses + more, losses, np.arange(400))
+    sequence = [found.interval.estimate, found.interval.low, found.interval.high]
+    metrics = {
+        "verdict": found.name,
+        "sentence": found.sentence,
+        "sequence": sequence,
+        "prompts": found.prompts,
+    }
+    point = Point(100, found.judgments, metrics)
+    assert name in found.name
+    assert paying.verdict_sentence(point) == found.sentence
+    with translation.override("de"):
+        assert "400" in paying.verdict_sentence(point) != found.sentence
 
 
 def test_a_verdict_is_shown_in_the_words_of_the_learner(project: Project) -> None:
@@ -350,7 +372,7 @@ def test_few_answers_accuse_nobody(project: Project, ben: User) -> None:
         judged(compared(project), ben, answer="first")
     found = progress.overview(project).trust
     assert not found.annotators[0].is_one_sided
-    assert not found.figure
+    assert not found.figures[0]
 
 
 def test_skips_are_counted_for_each_annotator_and_for_all(project: Project, ben: User, cho: User) -> None:

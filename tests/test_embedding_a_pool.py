@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotate.models import FeatureVersion, Job, Project
+from annotate.models import EmbeddingShard, FeatureVersion, Job, Project, Setback
 from learner.encoders import HashingEncoder
-from learner.tasks import embedding
+from learner.tasks import embedding, encoding, shards
 from tests.conftest import fill
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,8 +34,8 @@ class Counting(HashingEncoder):
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch, project: Project) -> Counting:
     encoder = Counting()
-    monkeypatch.setattr(embedding, "SHARD", 16)
-    monkeypatch.setattr(embedding, "_encoders", {"hashing": encoder})
+    monkeypatch.setattr(shards, "SMALLEST", 16)
+    monkeypatch.setattr(encoding, "_encoders", {"hashing": encoder})
     Project.objects.filter(pk=project.pk).update(encoder="hashing", dimensions=8)
     return encoder
 
@@ -51,6 +51,18 @@ def test_a_killed_job_continues_at_the_next_shard(project: Project, encoder: Cou
     version = FeatureVersion.objects.get()
     assert (version.state, version.embedded) == ("live", 48)
     assert [job.state for job in Job.objects.order_by("pk")] == ["failed", "done"]
+
+
+def test_a_worker_that_is_asked_to_end_gives_its_shard_back_and_another_goes_on(
+    project: Project, encoder: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as ending:
+        ending.setattr("annotate.alive.is_stopping", lambda: True)
+        assert embedding.embed_missing(project.pk) == 0
+    shard = EmbeddingShard.objects.order_by("start")[0]
+    assert (shard.claimed_at, shard.finished_at) == (None, None)
+    assert not Setback.objects.exists()
+    assert embedding.embed_missing(project.pk) == 48
 
 
 def test_rows_that_are_there_keep_their_bits_when_the_pool_grows(project: Project, encoder: Counting) -> None:

@@ -28,7 +28,12 @@ def test_readiness_tells_database_broker_workers_and_what_waits(
     answer = client.get("/health/ready/")
     assert answer.status_code == 200
     told = answer.json()
-    assert (told["database"], told["broker"], told["workers"], told["waiting_judgments"]) == (True, True, 1, 1)
+    assert (told["database"], told["broker"], told["workers"], told["waiting_judgments"]) == (
+        True,
+        True,
+        1,
+        1,
+    )
     assert told["oldest_waiting_seconds"] >= 0
 
 

@@ -23,12 +23,13 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotate import draws, importing, serving
+from annotate import draws, importing, serving, statements
 from annotate.errors import TouchstoneError
 from annotate.importing import ImportResult, Options, chunk, files, lines, readers
 from annotate.importing.texts import canonical, digest
-from annotate.models import Answer, Arm, Comparison, Job, Judgment, Project, Prompt, Response
-from tests.test_many_annotators_at_once import ROOT, database_url
+from annotate.models import Answer, Arm, Comparison, Judgment, Project, Prompt, Response
+from tests.test_architecture import ROOT
+from tests.test_many_annotators_at_once import database_url
 
 POOL = {"id": "p1", "prompt": "Why is the sky blue?", "responses": ["Scattering.", "It reflects the sea."]}
 
@@ -71,6 +72,23 @@ def named(result: ImportResult) -> dict[int, str]:
     found = [json.loads(line) for line in result.report.read_text().splitlines()]
     assert all(row["reason"].endswith(".") for row in found)
     return {row["row"]: row["code"] for row in found}
+
+
+@pytest.mark.parametrize("most", [1, 3, 500])
+def test_rows_are_stored_alike_however_many_a_statement_takes(
+    bring: Callable[..., ImportResult], empty: Project, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Keys ascend with positions, and each object has its row's key, time and documents."""
+    monkeypatch.setattr(statements, "MOST_ROWS", most)
+    rows = [{"prompt": f"Why {n}?", "tags": ["sky"], "responses": [f"a {n}", f"b {n}"]} for n in range(60)]
+    bring([*rows, {"prompt": "Why 0?", "responses": [{"text": "c", "id": "c1", "shade": "blue"}]}])
+    stored = list(empty.responses.order_by("id"))
+    assert [row.position for row in stored] == list(range(121))
+    assert [row.prompt.text for row in stored[:-1]] == [f"Why {n // 2}?" for n in range(120)]
+    assert (stored[-1].metadata, stored[-1].external_id) == ({"shade": "blue"}, "c1")
+    assert {(*prompt.tags, prompt.created_at) for prompt in empty.prompts.all()} == {
+        ("sky", stored[0].created_at)
+    }
 
 
 def votes(project: Project) -> list[tuple[str, str, str, str]]:
@@ -708,45 +726,29 @@ def test_progress_reaches_the_end_of_the_file(bring: Callable[..., ImportResult]
     told: list[tuple[int, int, int]] = []
     bring(
         [{"prompt": f"Q {i}", "responses": ["a"]} for i in range(1200)],
-        progress=lambda *what: told.append(what),
+        progress=lambda result, *where: told.append((result.read, *where)),
     )
-    assert [rows for rows, _, _ in told] == [500, 1000, 1200]
+    at_once = files.CHUNK_ROWS[connection.vendor]
+    assert [rows for rows, _, _ in told] == [*range(at_once, 1200, at_once), 1200]
     assert told[-1][1] == told[-1][2] > 0
 
 
-def test_a_job_tells_how_far_it_is_and_can_be_cancelled(
+def test_an_import_can_be_stopped_and_taken_up_again(
     bring: Callable[..., ImportResult], empty: Project, bells: list[Any]
 ) -> None:
-    job = Job.objects.create(project=empty, kind=Job.Kind.IMPORT)
     rows = [{"prompt": f"Q {i}", "responses": ["a"]} for i in range(1500)]
-    cancel = lambda read, *_: read >= 1000 and Job.objects.update(state=Job.State.CANCELLED)  # noqa: E731
-    result = bring(rows, job=job, progress=cancel)
-    job.refresh_from_db()
-    assert (result.cancelled, job.state, Prompt.objects.count()) == (True, "cancelled", 1000)
-    assert job.result["prompts_added"] == 1000
-
-    result = bring(rows, job=job)
-    job.refresh_from_db()
-    assert (job.state, job.done, job.result["prompts_added"]) == ("done", job.total, 1500)
-    assert (result.read, result.duplicates) == (1500, 0), "what the job had stored was not looked at again"
+    result = bring(rows, progress=lambda result, *_: result.read < 1000)
+    assert (result.cancelled, result.prompts_added, Prompt.objects.count()) == (True, 1000, 1000)
+    result = bring(rows, before=result.as_json())
+    assert (result.cancelled, result.prompts_added, result.read, result.duplicates) == (False, 1500, 1500, 0)
 
 
-def test_a_job_that_fails_says_why(bring: Callable[..., ImportResult], empty: Project) -> None:
-    job = Job.objects.create(project=empty, kind=Job.Kind.IMPORT)
-    with pytest.raises(TouchstoneError):
-        bring(b"", job=job)
-    job.refresh_from_db()
-    assert (job.state, job.message) == ("failed", "file.jsonl is empty.")
-
-
-def test_a_resumed_job_names_every_bad_row_once(
+def test_an_import_taken_up_again_names_every_bad_row_once(
     bring: Callable[..., ImportResult], empty: Project, bells: list[Any]
 ) -> None:
-    job = Job.objects.create(project=empty, kind=Job.Kind.IMPORT)
     rows = [{"prompt": f"Q {i}", "responses": ["a"] if i % 100 else []} for i in range(1500)]
-    bring(rows, job=job, progress=lambda *_: Job.objects.update(state=Job.State.CANCELLED))
-    job.refresh_from_db()
-    result = bring(rows, job=job)
+    stopped = bring(rows, progress=lambda *_: False)
+    result = bring(rows, before=stopped.as_json())
     assert list(named(result)) == list(range(1, 1500, 100))
     assert len((result.report or Path()).read_text().splitlines()) == result.bad == 15
 

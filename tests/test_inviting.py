@@ -47,6 +47,12 @@ def test_a_link_is_shown_once_and_only_its_digest_is_kept(project: Project, as_a
     assert links(as_ada.get(reverse("members", args=[project.slug]))) == []
 
 
+def test_the_address_of_the_answer_opened_again_shows_the_people(project: Project, as_ada: Client) -> None:
+    answer = as_ada.get(reverse("invite", args=[project.slug]))
+    assert (answer.status_code, answer["Location"]) == (302, reverse("members", args=[project.slug]))
+    assert not Invitation.objects.exists()
+
+
 def test_one_invitation_goes_to_each_address_by_mail(project: Project, as_ada: Client) -> None:
     Project.objects.filter(pk=project.pk).update(name="Tides\n<b>& more</b>")
     answer = invite(
@@ -245,6 +251,53 @@ def test_withdrawing_an_invitation_kills_its_link(project: Project, ada: User, a
     with pytest.raises(TouchstoneError, match="withdrawn"):
         people.valid_invitation(token)
     assert AuditEvent.objects.filter(verb="revoked").count() == 1
+
+
+@pytest.mark.parametrize("state", ["open", "ran out"])
+def test_inviting_again_makes_a_new_link_and_ends_the_old(
+    state: str, project: Project, ada: User, as_ada: Client
+) -> None:
+    old = token_for(project, ada, Role.REVIEWER, "fay@example.org")
+    row = Invitation.objects.get()
+    if state == "ran out":
+        Invitation.objects.update(expires_at=timezone.now() - timedelta(days=2))
+        assert "ran out" in as_ada.get(reverse("members", args=[project.slug])).content.decode()
+    answer = as_ada.post(reverse("invitation_again", args=[project.slug, row.pk]))
+    (link,) = links(answer)
+    fresh = people.valid_invitation(link.split("/")[2])
+    assert (fresh.role, fresh.email) == (Role.REVIEWER, "fay@example.org")
+    assert fresh.expires_at > timezone.now() + timedelta(days=6)
+    assert mail.outbox[-1].to == ["fay@example.org"]
+    with pytest.raises(TouchstoneError, match="withdrawn"):
+        people.valid_invitation(old)
+    assert people.unused_invitations(project).count() == 1
+
+
+def test_a_used_invitation_is_not_sent_again(
+    project: Project, ada: User, as_ada: Client, as_dan: Client
+) -> None:
+    as_dan.post(reverse("invitation", args=[token_for(project, ada)]))
+    url = reverse("invitation_again", args=[project.slug, Invitation.objects.get().pk])
+    assert "used or withdrawn" in as_ada.post(url, follow=True).content.decode()
+    assert Invitation.objects.count() == 1
+
+
+def test_only_admins_invite_again(project: Project, ada: User, as_ben: Client, as_dan: Client) -> None:
+    token_for(project, ada)
+    url = reverse("invitation_again", args=[project.slug, Invitation.objects.get().pk])
+    assert as_ben.post(url).status_code == as_dan.post(url).status_code == 404
+    other = Project.objects.create(name="Other", slug="other")
+    Membership.objects.create(project=other, user=User.objects.get(username="dan"), role=Role.ADMIN)
+    assert as_dan.post(url.replace("tides", "other")).status_code == 404
+    assert Invitation.objects.count() == 1
+
+
+def test_without_a_mail_server_nothing_is_said_to_be_sent(
+    project: Project, as_ada: Client, settings: Any
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    page = invite(as_ada, project, emails="fay@example.org").content.decode()
+    assert "send the links yourself" in page and "was sent" not in page
 
 
 # --- Roles and removal --------------------------------------------------------------------------------------

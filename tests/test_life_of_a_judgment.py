@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from itertools import combinations
+
 import pytest
 
 from annotate import judging, serving
@@ -108,6 +112,34 @@ def test_rows_are_the_queue_and_one_bell_absorbs_them_all(project: Project, ben:
     assert Estimator.objects.get(project=project, role="active").judgments == 0
 
 
+def test_pairs_drawn_while_the_queue_was_empty_get_the_probability_that_they_had(
+    project: Project, ben: User
+) -> None:
+    answer_many(project, ben, 5)
+    made = Comparison.objects.filter(project=project).order_by("pk")
+    assert {(row.arm, row.probability) for row in made} == {("control", None)}
+    embed_and_absorb(project)
+    offered = 6 * sum(not prompt.is_evaluation for prompt in project.prompts.all())  # of four responses each
+    drawn = made.filter(draw=None).values_list("probability", flat=True)
+    assert list(drawn) == pytest.approx([1 / (offered - n) for n in range(len(drawn))])
+
+
+def test_where_few_pairs_are_left_each_is_as_likely(project: Project) -> None:
+    kept = list(project.prompts.filter(is_evaluation=False)[:2])
+    for prompt in project.prompts.all():
+        pairs = list(combinations(prompt.responses.order_by("pk"), 2))
+        left = {kept[0].pk: 1, kept[1].pk: 4}.get(prompt.pk, 0)
+        for first, second in pairs[left:]:
+            Comparison.objects.create(
+                project=project, prompt=prompt, first=first, second=second, arm="active"
+            )
+    rng = random.Random(0)
+    found = Counter(serving.remaining_pair(project, rng) for _ in range(1_000))
+    assert len(found) == 5
+    assert min(found.values()) > 150
+    assert max(found.values()) < 250
+
+
 def test_the_queue_is_refilled_with_arms_rules_and_probabilities(project: Project, ben: User) -> None:
     embed_and_absorb(project)
     rows = list(Comparison.objects.filter(project=project, draw__isnull=False))
@@ -125,7 +157,13 @@ def test_gold_pairs_stay_open_and_are_no_part_of_the_queue(project: Project, ben
     for prompt in prompts:
         first, second = prompt.responses.order_by("pk")[:2]
         Comparison.objects.create(
-            project=project, prompt=prompt, first=first, second=second, arm="gold", gold_answer="second", wanted=99
+            project=project,
+            prompt=prompt,
+            first=first,
+            second=second,
+            arm="gold",
+            gold_answer="second",
+            wanted=99,
         )
     embed_and_absorb(project)
     drawn = Comparison.objects.filter(project=project, draw__isnull=False)

@@ -1,25 +1,19 @@
-"""Annotators in real processes: exact overlap, nothing lost, nothing doubled."""
+"""Annotators in real processes: exact overlap, nothing lost, nothing doubled. The long run is a benchmark."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, F, Q
 
-from annotate.models import Comparison, Judgment, Lease, Membership, Project, Role
+from annotate.models import Membership, Project, Role
 from tests.conftest import person
+from tests.faults.crowd import faults, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 6.0
 
 
 def database_url() -> str:
@@ -31,47 +25,21 @@ def database_url() -> str:
     return f"postgres://{user}@{database['HOST']}:{database['PORT'] or 5432}/{database['NAME']}"
 
 
-def start(project: Project, username: str, count: int, seed: int) -> subprocess.Popen[str]:
+def test_no_pair_gets_more_judgments_than_wanted_and_none_is_lost(project: Project) -> None:
+    people = 20 if connection.vendor == "postgresql" else 4
+    project.overlap, project.overlap_share, project.lease_seconds = 3, 1.0, 2
+    project.save()
+    names = [f"annotator-{i}" for i in range(people)]
+    for name in names:
+        Membership.objects.create(project=project, user=person(name), role=Role.ANNOTATOR)
     environment = os.environ | {
         "DATABASE_URL": database_url(),
         "TOUCHSTONE_DATA": str(settings.DATA),
         "DJANGO_SETTINGS_MODULE": "annotate.settings",
         "CELERY_BROKER_URL": "memory://",
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.annotator", project.slug, username, str(count), str(seed)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def test_no_pair_gets_more_judgments_than_wanted_and_none_is_lost(project: Project) -> None:
-    people = 20 if connection.vendor == "postgresql" else 4
-    project.overlap, project.overlap_share = 3, 1.0
-    project.save()
-    names = [f"annotator-{i}" for i in range(people)]
-    for name in names:
-        Membership.objects.create(project=project, user=person(name), role=Role.ANNOTATOR)
-    running = [start(project, name, 40, seed) for seed, name in enumerate(names)]
-    outputs = [process.communicate(timeout=240) for process in running]
-    assert {process.returncode for process in running} <= {0, 9}, [error for _, error in outputs]
-    acknowledged = {int(line) for output, _ in outputs for line in output.split()}
-    current = set(Judgment.objects.filter(replaced_at=None).values_list("pk", flat=True))
-    assert acknowledged <= current
-    assert len(current) >= 60
-    check_counters()
-
-
-def check_counters() -> None:
-    """The comparison's counters say exactly what its leases and judgments say."""
-    open_leases = Count("leases", filter=Q(leases__outcome=Lease.Outcome.OPEN), distinct=True)
-    current = Count("judgments", filter=Q(judgments__replaced_at=None), distinct=True)
-    rows = Comparison.objects.annotate(open_leases=open_leases, current=current)
-    assert not rows.filter(current__gt=F("wanted")).exists()
-    wrong: list[Any] = [
-        (row.pk, row.taken, row.judged, row.open_leases, row.current)
-        for row in rows
-        if row.judged != row.current or row.taken != row.current + row.open_leases
-    ]
-    assert wrong == []
-    pairs = Counter(Judgment.objects.filter(replaced_at=None).values_list("comparison", "annotator"))
-    assert max(pairs.values()) == 1
+    said = run(environment, "tides", names, SECONDS, kill_every=1.0)
+    found = faults("tides", set(said["acknowledged"]), set(said["taken_back"]))
+    assert found.pop("judgments") >= 40
+    assert set(found.values()) == {0}, found
+    assert said["kills"] > 0

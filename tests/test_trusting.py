@@ -36,6 +36,21 @@ def as_rae(project: Project) -> Client:
     return signed_in(rae)
 
 
+def test_reviewers_know_annotators_by_a_number_and_admins_by_name(
+    as_rae: Client, as_ada: Client, project: Project, ben: User
+) -> None:
+    """Reviews are blind: on the dashboard, in its chart's files and on the annotator's page as in the data browser."""
+    User.objects.filter(pk=ben.pk).update(first_name="Benjamin", last_name="Brook")
+    for _ in range(20):
+        judge(project, ben, "first")
+    pages = ("/projects/tides/", "/projects/tides/charts/sides.csv", url("annotator", ben.pk))
+    for page in pages:
+        reviewer, admin = (as_.get(page).content.decode() for as_ in (as_rae, as_ada))
+        assert f"Annotator {ben.pk}" in reviewer, page
+        assert "Brook" not in reviewer, page
+        assert "Benjamin Brook" in admin, page
+
+
 def judge(project: Project, annotator: User, answer: str, seconds: float = 3.0, why: str = "") -> Judgment:
     """Answer the next pair in terms of the comparison."""
     lease = serving.leases_for(project, annotator, 1)[0]
@@ -183,6 +198,51 @@ def test_a_disagreement_can_wait(as_rae: Client, overlapping: Project, ben: User
     assert as_rae.get(url("disagreements"), {"after": "9" * 30}).status_code == 200
 
 
+def test_imported_judgments_wait_for_a_reviewer_only_when_asked_for(
+    as_rae: Client, overlapping: Project, ben: User, cho: User
+) -> None:
+    judge(overlapping, ben, "first")
+    judge(overlapping, cho, "second")
+    own = Comparison.objects.get(judged=2)
+    other = imported_votes(overlapping, "first", "second")
+    assert list(trust.disagreements(overlapping)) == [own]
+    assert list(trust.disagreements(overlapping, imported=True)) == [own, other]
+    html = as_rae.get(url("disagreements")).content.decode()
+    assert "1 to settle" in html
+    assert "Only judgments made here are counted" in html
+    html = as_rae.get(url("disagreements") + "?imported").content.decode()
+    assert "2 to settle" in html
+    assert f"?after={own.pk}&amp;imported" in html
+    answer = as_rae.post(url("settle", other.pk) + "?imported", {"side": "left"})
+    assert answer.headers["Location"].endswith("disagreements/?imported")
+    assert "1 to settle" in as_rae.get(url("disagreements") + "?imported").content.decode()
+
+
+def test_an_imported_vote_against_one_made_here_is_no_disagreement_of_annotators(
+    overlapping: Project, ben: User, cho: User
+) -> None:
+    judge(overlapping, ben, "first")
+    judge(overlapping, cho, "first")
+    comparison = Comparison.objects.get(judged=2)
+    Judgment.objects.create(project=overlapping, comparison=comparison, answer="second")
+    assert not trust.disagreements(overlapping)
+    assert list(trust.disagreements(overlapping, imported=True)) == [comparison]
+    assert [number for _side, number, _why in trust.votes(comparison, False, imported=False)] == [2]
+
+
+def imported_votes(project: Project, *answers: str) -> Comparison:
+    """A pair with votes that came with a file."""
+    pair = trust.unasked_pair(project)
+    assert pair is not None
+    comparison = Comparison.objects.create(
+        project=project, prompt=pair[0].prompt, first=pair[0], second=pair[1], arm=Arm.IMPORTED,
+        wanted=len(answers), taken=len(answers), judged=len(answers),
+    )  # fmt: skip
+    for answer in answers:
+        Judgment.objects.create(project=project, comparison=comparison, answer=answer)
+    return comparison
+
+
 @pytest.mark.parametrize("sent", [{}, {"side": "up"}])
 def test_a_settlement_without_an_answer_is_refused(
     as_rae: Client, overlapping: Project, ben: User, cho: User, sent: dict[str, str]
@@ -209,13 +269,19 @@ def test_annotators_and_other_projects_settle_nothing(
     assert comparison.settled_answer == ""
 
 
-def test_a_reviewer_makes_gold_of_a_pair_nobody_was_asked(as_rae: Client, project: Project, ben: User) -> None:
+def test_a_reviewer_makes_gold_of_a_pair_nobody_was_asked(
+    as_rae: Client, project: Project, ben: User
+) -> None:
     page = as_rae.get(url("gold"))
     comparison = page.context["comparison"]
     sent = {"first": comparison.first_id, "second": comparison.second_id, "side": "left"}
     as_rae.post(url("gold"), sent)
     made = Comparison.objects.get(arm="gold")
-    assert (made.first_id, made.second_id, made.gold_answer) == (comparison.first_id, comparison.second_id, "first")
+    assert (made.first_id, made.second_id, made.gold_answer) == (
+        comparison.first_id,
+        comparison.second_id,
+        "first",
+    )
     again = as_rae.post(url("gold"), sent, follow=True).content.decode()
     assert "asked about this pair already" in again
     Project.objects.update(gold_share=1.0)
@@ -225,7 +291,9 @@ def test_a_reviewer_makes_gold_of_a_pair_nobody_was_asked(as_rae: Client, projec
 
 def test_gold_is_only_made_of_two_responses_to_one_training_prompt(as_rae: Client, project: Project) -> None:
     held_out = Response.objects.filter(prompt__is_evaluation=True).order_by("pk")[:2]
-    one, other = Response.objects.filter(prompt__is_evaluation=False).order_by("pk").values_list("pk", flat=True)[3:5]
+    one, other = (
+        Response.objects.filter(prompt__is_evaluation=False).order_by("pk").values_list("pk", flat=True)[3:5]
+    )
     for pair in ((held_out[0].pk, held_out[1].pk), (one, other), (one, one), ("x", 10**30)):
         as_rae.post(url("gold"), {"first": pair[0], "second": pair[1], "side": "left"})
     assert not Comparison.objects.filter(arm="gold").exists()

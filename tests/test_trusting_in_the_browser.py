@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from annotate.models import Comparison, Project, User
 from tests.test_compare_in_the_browser import assert_accessible
 from tests.test_trusting import gold, judge, url
+from tests.test_weighing import measured_row
 
 if TYPE_CHECKING:
     from tests.browser import Open
@@ -36,6 +37,7 @@ def test_axe_finds_nothing_on_the_reviewers_pages(
     for _ in range(6):
         judge(project, ben, "first", why="more complete")
         judge(project, cho, "second")
+    measured_row(project, ben, estimate=0.2, low=-0.1, high=0.45, side_bias=1.2, side_low=0.7, side_high=1.7)
     page = open_as(ada, url("annotator", ben.pk), width=width, color_scheme=scheme)
     for name in ("annotator", "disagreements", "gold"):
         page.goto(url(name, *([ben.pk] if name == "annotator" else [])))

@@ -165,7 +165,9 @@ def test_an_admin_of_the_installation_reads_no_guidelines_first(project: Project
     assert serving.unread_guidelines(project, root) == 0
 
 
-def test_a_lease_that_expires_while_it_is_renewed_elsewhere_stays_one_row(project: Project, ben: User) -> None:
+def test_a_lease_that_expires_while_it_is_renewed_elsewhere_stays_one_row(
+    project: Project, ben: User
+) -> None:
     lease = serving.leases_for(project, ben, 1)[0]
     Lease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     for _ in range(3):

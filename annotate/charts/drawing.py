@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.utils.translation import gettext as _
+
+from annotate.charts.findings import (
+    draw_calibration,
+    draw_forecast,
+    draw_rules,
+    draw_tags,
+    draw_widths,
+    draw_winners,
+)
 from annotate.charts.frames import Frame
 from annotate.progress.figures import Figure
 
 Rows = list[dict[str, Any]]
+FEW_BARS, WIDEST_BAR = 4, 56
 
 
 def draw_days(alt: Any, figure: Figure, frame: Frame) -> Any:
@@ -27,9 +38,10 @@ def draw_days(alt: Any, figure: Figure, frame: Frame) -> Any:
     )
     extra = (frame.look.muted, frame.look.text, frame.look.line)
     colours = [*frame.look.series, *extra][: len(arms)]
+    width = {"size": WIDEST_BAR} if len(figure.rows) <= FEW_BARS else {}
     return (
         alt.Chart(alt.InlineData(rows))
-        .mark_bar(stroke=frame.look.surface, strokeWidth=1)
+        .mark_bar(stroke=frame.look.surface, strokeWidth=1, **width)
         .encode(
             x=alt.X(
                 "start:O",
@@ -90,14 +102,14 @@ def draw_lines(alt: Any, rows: Rows, names: list[str], figure: Figure, frame: Fr
     base = alt.Chart(alt.InlineData(rows))
     x = alt.X(
         "judgments:Q",
-        title="judgments learned from",
+        title=_("judgments learned from"),
         scale=alt.Scale(type="log", nice=False),
         axis=alt.Axis(values=apart(counts, 4 if frame.is_narrow else 7), format=",", grid=False),
     )
     y = alt.Y(
         "value:Q",
         title=None,
-        scale=alt.Scale(zero=False),
+        scale=alt.Scale(zero=False, domain=domain_of(rows, share)),
         axis=alt.Axis(tickCount=5, format=".0%" if share else ".2f"),
     )
     colour = alt.Color("arm:N", scale=alt.Scale(domain=names, range=colours), legend=None)
@@ -115,6 +127,14 @@ def draw_lines(alt: Any, rows: Rows, names: list[str], figure: Figure, frame: Fr
         x=x, y=alt.Y("at:Q"), text="label:N", color=colour
     )
     return alt.layer(band, line, dots, text)
+
+
+def domain_of(rows: Rows, share: bool) -> list[float]:
+    """From the lowest to the highest that is drawn, with room around a single point; a share stays one."""
+    drawn = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
+    low, high = min(drawn, default=0.0), max(drawn, default=1.0)
+    room = max(0.0, (0.2 if share else 0.1) - (high - low)) / 2
+    return [max(0.0, low - room), min(1.0, high + room) if share else high + room]
 
 
 def apart(counts: list[int], most: int) -> list[int]:
@@ -185,7 +205,7 @@ def draw_rewards(alt: Any, figure: Figure, frame: Frame) -> Any:
             ("source", "reward", "low", "high"),
             names,
             frame,
-            axis=alt.Axis(format="+.2~f", tickCount=5, title="mean reward, centred per prompt"),
+            axis=alt.Axis(format="+.2~f", tickCount=5, title=_("mean reward, centred per prompt")),
             domain=[min(0.0, *edges) - margin, max(0.0, *edges) + margin],
         ),
     )
@@ -230,4 +250,10 @@ DRAW: dict[str, Callable[[Any, Figure, Frame], Any]] = {
     "production": draw_production,
     "sides": draw_sides,
     "rewards": draw_rewards,
+    "forecast": draw_forecast,
+    "widths": draw_widths,
+    "calibration": draw_calibration,
+    "winners": draw_winners,
+    "tags": draw_tags,
+    "rules": draw_rules,
 }

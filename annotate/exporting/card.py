@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from annotate.exporting.files import Wanted
 from annotate.exporting.kinds import KINDS, LEFT_OUT, Export
+from annotate.exporting.labels import one
 from annotate.models import Answer, Comparison, Judgment, Project
 
 SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
@@ -31,6 +32,7 @@ def card(run: Export, file: Wanted) -> str:
         "pairs were drawn uniformly. Rows with split `test` come from prompts set aside for evaluation.",
         "## Judgments\n\n" + table(("Answer", "Judgments"), answers(project)),
         *agreement(project),
+        *weighted(run),
         *left_out(run),
         columns(run, file),
     ]
@@ -121,6 +123,11 @@ def counted_pairs(counts: Iterable[int]) -> int:
 def left_out(run: Export) -> list[str]:
     said = [f"{count:,} {LEFT_OUT[name]}" for name, count in run.left_out.items() if count]
     return [f"Left out of the rows: {', '.join(said)}."] if said else []
+
+
+def weighted(run: Export) -> list[str]:
+    words = "In the labels each vote counts by the reliability that was measured of its annotator (1 is the average)."
+    return [words] if run.weigh is not one else []
 
 
 def columns(run: Export, file: Wanted) -> str:

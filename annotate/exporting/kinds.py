@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from annotate.exporting.columns import (
     Columns,
     implicit_columns,
@@ -26,10 +28,10 @@ from annotate.models import Answer, Judgment, Project, Prompt, Response
 
 Row = dict[str, Any]
 LEFT_OUT = {
-    "tie": "undecided (ties)",
-    "both_bad": "both bad",
-    "filtered": "below the filters' votes or agreement",
-    "even": "responses chosen exactly as often as not",
+    "tie": gettext_noop("undecided (ties)"),
+    "both_bad": gettext_noop("both bad"),
+    "filtered": gettext_noop("below the filters' votes or agreement"),
+    "even": gettext_noop("responses chosen exactly as often as not"),
 }
 
 

@@ -45,7 +45,7 @@ class Cast:
 
     def comparisons(self) -> dict[Pair, Comparison]:
         firsts, seconds = ({ballot.pair[side] for ballot in self.cast} for side in (0, 1))
-        found = Comparison.objects.filter(first__in=firsts, second__in=seconds)
+        found = Comparison.objects.filter(first__in=firsts, second__in=seconds).exclude(arm=Arm.DEPLOYMENT)
         return {(comparison.first_id, comparison.second_id): comparison for comparison in found}
 
 

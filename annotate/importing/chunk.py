@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from annotate import draws
+from annotate import draws, statements
 from annotate.errors import TouchstoneError
 from annotate.importing import conversations
 from annotate.importing.ballots import Ballots, Golds
 from annotate.importing.rows import PromptIn, ResponseIn, Row
 from annotate.models import Project, Prompt, Response
 
-BATCH = 500
+NEEDED = ("seed", "evaluation_prompt_share", "prompt_count", "response_count", "largest_prompt")
 
 
 @dataclass
@@ -59,6 +60,14 @@ def write(project_id: int, rows: list[Row]) -> Tally:
     return chunk.tally
 
 
+def keep(project_id: int, prompt: PromptIn, responses: list[ResponseIn]) -> Entry:
+    """Store one prompt with responses within the caller's transaction; the prompt with all that it has now."""
+    project = Project.objects.select_for_update(no_key=True).only(*NEEDED).get(pk=project_id)
+    chunk = Chunk(project, [Row(1, prompt, responses)])
+    chunk.write()
+    return chunk.entries[prompt.digest]
+
+
 class Chunk:
     """The steps of one transaction, in the order in which each needs the one before."""
 
@@ -67,6 +76,7 @@ class Chunk:
         self.entries: dict[str, Entry] = {}  # by the prompt's digest
         self.added: list[Response] = []
         self.renamed: dict[int, Response] = {}
+        self.now = timezone.now()
         self.news: set[int] = set()  # numbers of rows that brought something
 
     def write(self) -> None:
@@ -103,21 +113,23 @@ class Chunk:
             if row.prompt and row.prompt.digest not in self.entries and row.prompt.digest not in new:
                 new[row.prompt.digest] = self.prompt(row.prompt, self.project.prompt_count + len(new))
                 self.news.add(row.number)
-        Prompt.objects.bulk_create(new.values(), batch_size=BATCH)
+        statements.insert_all(list(new.values()))
         self.entries.update({digest: Entry(prompt) for digest, prompt in new.items()})
         self.project.prompt_count += len(new)
         self.tally.prompts = len(new)
 
     def prompt(self, given: PromptIn, position: int) -> Prompt:
         return Prompt(
-            project=self.project,
+            project_id=self.project.pk,
             position=position,
             external_id=given.external_id,
             text=conversations.as_text(given.messages),
             messages=conversations.stored(given.messages),
             digest=given.digest,
-            is_evaluation=draws.is_evaluation_prompt(self.project, given.digest),
+            is_evaluation=not given.is_deployment and draws.is_evaluation_prompt(self.project, given.digest),
+            is_deployment=given.is_deployment,
             tags=given.tags,
+            created_at=self.now,
         )
 
     def add_responses(self, row: Row, entry: Entry) -> None:
@@ -132,8 +144,8 @@ class Chunk:
 
     def add_response(self, entry: Entry, given: ResponseIn) -> None:
         response = Response(
-            project=self.project,
-            prompt=entry.prompt,
+            project_id=self.project.pk,
+            prompt_id=entry.prompt.pk,
             position=self.project.response_count + len(self.added),
             external_id=given.external_id,
             text=given.text,
@@ -141,6 +153,7 @@ class Chunk:
             digest=given.digest,
             utility=given.utility,
             metadata=given.metadata,
+            created_at=self.now,
         )
         entry.learn(response)
         entry.prompt.response_count += 1
@@ -159,7 +172,7 @@ class Chunk:
 
     def save_responses(self) -> None:
         """In order of position, so that ids ascend with positions: a pair's first has the smaller of both."""
-        Response.objects.bulk_create(self.added, batch_size=BATCH)
+        statements.insert_all(self.added)
         Response.objects.bulk_update(self.renamed.values(), ["metadata"], batch_size=100)
         self.project.response_count += len(self.added)
         self.tally.responses = len(self.added)

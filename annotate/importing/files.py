@@ -7,16 +7,14 @@ Everything is recognised by its content: a run that was killed is simply run aga
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from django.db import DataError, IntegrityError, connection
-from django.utils import timezone
 
 from annotate.celery import ring
 from annotate.errors import TouchstoneError
@@ -24,9 +22,10 @@ from annotate.importing import chunk
 from annotate.importing.readers import Raw, Source, opened
 from annotate.importing.rows import Options, Row
 from annotate.importing.shapes import understand
-from annotate.models import Comparison, Job, Judgment, Project, Prompt, Response
+from annotate.models import Comparison, Judgment, Project, Prompt, Response
 
-CHUNK_ROWS = 500
+# Rows of one transaction. SQLite has one writer, and whoever answers meanwhile waits for it; PostgreSQL has many.
+CHUNK_ROWS = {"sqlite": 100, "postgresql": 500}
 CHUNK_BYTES = 8 << 20
 MOST_REPORTED = 100_000
 MANY = 5_000
@@ -39,8 +38,8 @@ COUNTS = [
     "duplicates",
     "bad",
     "repeats",
+    "row",
 ]
-Progress = Callable[[int, int, int], None]  # rows read, position, size (bytes, or rows of a Parquet file)
 
 
 @dataclass
@@ -55,13 +54,23 @@ class ImportResult:
     duplicates: int = 0
     bad: int = 0
     repeats: int = 0
+    row: int = 0  # the number of the last row that was stored or refused
     cancelled: bool = False
     reasons: Counter[str] = field(default_factory=Counter)
     report: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
-        counts = {name: getattr(self, name) for name in COUNTS}
-        return {**counts, "reasons": dict(self.reasons), "report": str(self.report or "")}
+        return {**{name: getattr(self, name) for name in COUNTS}, "reasons": dict(self.reasons)}
+
+    def take_up(self, before: Mapping[str, Any]) -> None:
+        """Go on counting where an earlier run's last stored chunk ended."""
+        for name in COUNTS:
+            setattr(self, name, before.get(name, 0))
+        self.reasons.update(before.get("reasons", {}))
+
+
+# The result so far, position, size (bytes, or rows of a Parquet file); False cancels the import.
+Progress = Callable[[ImportResult, int, int], object]
 
 
 def import_file(
@@ -70,18 +79,16 @@ def import_file(
     *,
     options: Options | None = None,
     progress: Progress | None = None,
-    resume: bool = True,
     report: Path | None = None,
-    job: Job | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> ImportResult:
     """Import a file of any shape that is known; bad rows are skipped, counted and written to ``report``.
 
-    ``resume`` passes over the rows that an earlier run of the same ``job`` had stored, without looking at them.
+    ``before`` is the result (as JSON) of a run of the same file that was stopped: its rows are passed over.
     """
-    with Run(project, job, options or Options(), progress, report) as run:
-        source = opened(Path(path))
-        with source.file:
-            run.read(source, resume)
+    source = opened(Path(path))
+    with source.file, Run(project, options or Options(), progress, report) as run:
+        run.read(source, before or {})
     if run.result.responses_added + run.result.judgments_added >= MANY:
         refresh_statistics()
     project.refresh_from_db(fields=["prompt_count", "response_count", "largest_prompt"])
@@ -102,53 +109,33 @@ def refresh_statistics() -> None:
 
 
 class Run:
-    """One run of an import: keeps the result, the report and the job's row up to date."""
+    """One run of an import: keeps the result and the report up to date."""
 
     def __init__(
-        self,
-        project: Project,
-        job: Job | None,
-        options: Options,
-        progress: Progress | None,
-        report: Path | None,
+        self, project: Project, options: Options, progress: Progress | None, report: Path | None
     ) -> None:
-        self.project, self.job, self.options, self.progress = project, job, options, progress
+        self.project, self.options, self.progress = project, options, progress
         self.result = ImportResult(report=report)
         self.log: TextIO | None = None
-        self.started, self.skipped = time.monotonic(), 0
 
     def __enter__(self) -> Run:
-        now = timezone.now()
-        self.update_job(state=Job.State.RUNNING, started_at=now, heartbeat_at=now)
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.log:
             self.log.close()
-        done = Job.State.CANCELLED if self.result.cancelled else Job.State.DONE
-        state = Job.State.FAILED if error else done
-        self.update_job(state=state, message=str(error or ""), finished_at=timezone.now())
 
-    def update_job(self, **fields: Any) -> int:
-        return Job.objects.filter(pk=self.job.pk).update(**fields) if self.job else 0
-
-    def read(self, source: Source, resume: bool) -> None:
-        if resume and self.job and self.job.result.get("row"):
-            self.take_up(self.job.result)
-        self.log = open_report(self.result.report, self.skipped)
-        rows = (raw for raw in source.rows() if raw.number > self.skipped)
+    def read(self, source: Source, before: Mapping[str, Any]) -> None:
+        self.result.take_up(before)
+        skipped = self.result.row
+        self.log = open_report(self.result.report, skipped)
+        rows = (raw for raw in source.rows() if raw.number > skipped)
         while portion := list(portion_of(rows)):
             self.store(portion)
-            if not self.tell(source, portion[-1].number):
+            self.result.row = portion[-1].number
+            if self.progress and self.progress(self.result, source.position(), source.total) is False:
                 self.result.cancelled = True
                 return
-
-    def take_up(self, before: dict[str, Any]) -> None:
-        """Go on counting where the job's last stored chunk ended."""
-        self.skipped = before["row"]
-        for name in COUNTS:
-            setattr(self.result, name, before.get(name, 0))
-        self.result.reasons.update(before.get("reasons", {}))
 
     def store(self, portion: list[Raw]) -> None:
         self.result.read += len(portion)
@@ -180,27 +167,11 @@ class Run:
         if self.log and self.result.bad <= MOST_REPORTED:
             self.log.write(json.dumps({"row": number, "code": problem.code, "reason": str(problem)}) + "\n")
 
-    def tell(self, source: Source, row: int) -> bool:
-        """Say how far the import is; False if somebody cancelled it."""
-        position = source.position()
-        if self.progress:
-            self.progress(self.result.read, position, source.total)
-        if self.job is None:
-            return True
-        running = self.update_job(
-            done=position,
-            total=source.total,
-            rate=(row - self.skipped) / max(1e-3, time.monotonic() - self.started),
-            heartbeat_at=timezone.now(),
-            result={**self.result.as_json(), "row": row},
-        )
-        return bool(running) and not Job.objects.filter(pk=self.job.pk, state=Job.State.CANCELLED).exists()
-
 
 def portion_of(rows: Iterator[Raw]) -> Iterator[Raw]:
     """The next rows to write in one transaction: bounded in number and in bytes."""
     size = 0
-    for raw in islice(rows, CHUNK_ROWS):
+    for raw in islice(rows, CHUNK_ROWS[connection.vendor]):
         yield raw
         size += raw.size
         if size > CHUNK_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,13 +11,16 @@ from typing import Any
 
 from annotate.errors import TouchstoneError
 from annotate.importing.conversations import as_text
-from annotate.importing.readers import Raw, opened
+from annotate.importing.readers import Raw, Source, largest_chunk, opened
 from annotate.importing.rows import Options, Row
 from annotate.importing.shapes import shape_of, understand
 from annotate.importing.sniff import Kind
 
 ROWS = 100
 SAMPLES = 5
+SECONDS = 3.0  # a page waits for this
+BYTES = 16 << 20
+LARGEST_CHUNK = 256 << 20  # of a Parquet column: this runs beside the pages that annotators wait for
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Preview:
     prompts: int = 0
     responses: int = 0
     votes: int = 0
+    read: int = 0
+    is_whole: bool = False
 
     def take(self, raw: Raw, options: Options) -> None:
         try:
@@ -56,9 +62,25 @@ def preview(path: Path | str, options: Options | None = None) -> Preview:
     source = opened(Path(path))
     found = Preview(source.kind)
     with source.file:
-        for raw in islice(source.rows(), ROWS):
-            found.take(raw, options or Options())
+        if source.kind.format == "parquet" and largest_chunk(source.file) > LARGEST_CHUNK:
+            words = "its row groups are too large to look at here; the import itself reads them."
+            found.problems.append((1, words))
+            return found
+        look(source, found, options or Options())
     return found
+
+
+def look(source: Source, found: Preview, options: Options) -> None:
+    """The first rows, as many as there is time and room for."""
+    began, size = time.monotonic(), 0
+    rows = source.rows()
+    for raw in islice(rows, ROWS):
+        found.take(raw, options)
+        found.read += 1
+        size += raw.size
+        if size > BYTES or time.monotonic() - began > SECONDS:
+            return
+    found.is_whole = next(rows, None) is None
 
 
 def sample(row: Row) -> dict[str, Any]:

@@ -202,15 +202,27 @@ def batch_size(metadata: Any) -> int:
 
     A page of a chunk is unpacked whole, so a chunk that is larger than memory allows is refused beforehand.
     """
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    chunks = (group.column(k).total_uncompressed_size for group in groups for k in range(group.num_columns))
-    largest = max(chunks, default=1)
+    largest = largest_column(metadata)
     if largest > LARGEST_CHUNK:
         words = (
             f"a column holds {largest >> 20:,} MiB in one row group; write the file with smaller row groups."
         )
         raise TouchstoneError(words, code="bomb")
     return max(1, min(256, PARQUET_BYTES // max(1, largest)))
+
+
+def largest_column(metadata: Any) -> int:
+    """Bytes of the largest column chunk, unpacked."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    chunks = (group.column(k).total_uncompressed_size for group in groups for k in range(group.num_columns))
+    return max(chunks, default=1)
+
+
+def largest_chunk(file: BinaryIO) -> int:
+    """The same of an open file, which is left as it was."""
+    found = largest_column(pq.ParquetFile(file).metadata)
+    file.seek(0)
+    return found
 
 
 def parquet_part(source: Source, part: pa.RecordBatch) -> Iterator[Raw]:

@@ -34,6 +34,7 @@ class PromptIn:
     digest: str
     external_id: str = ""
     tags: list[str] = field(default_factory=list)
+    is_deployment: bool = False
 
 
 @dataclass(slots=True)

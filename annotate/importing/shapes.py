@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from annotate.errors import TouchstoneError
 from annotate.importing import conversations, texts
 from annotate.importing.arena import arena, is_arena
@@ -167,12 +169,12 @@ def wide(row: Json, options: Options) -> Row:
 
 
 SHAPES: list[tuple[str, Callable[[Json], bool], Callable[[Json, Options], Row]]] = [
-    ("votes exported by Touchstone", is_own_vote, own_vote),
-    ("pairs with chosen and rejected", is_pair, pair),
-    ("arena battles", is_arena, arena),
-    ("Label Studio tasks", is_label_studio, label_studio),
-    ("votes that name ids", is_by_id, by_id),
-    ("prompts with responses", is_pool, pool),
-    ("prompts with responses in numbered columns", is_wide, wide),
-    ("prompts with one response a row", is_single, single),
+    (gettext_noop("votes exported by Touchstone"), is_own_vote, own_vote),
+    (gettext_noop("pairs with chosen and rejected"), is_pair, pair),
+    (gettext_noop("arena battles"), is_arena, arena),
+    (gettext_noop("Label Studio tasks"), is_label_studio, label_studio),
+    (gettext_noop("votes that name ids"), is_by_id, by_id),
+    (gettext_noop("prompts with responses"), is_pool, pool),
+    (gettext_noop("prompts with responses in numbered columns"), is_wide, wide),
+    (gettext_noop("prompts with one response a row"), is_single, single),
 ]

@@ -32,24 +32,26 @@ class Kind:
     delimiter: str = ","
 
 
-def sniff(path: Path) -> Kind:
-    """Recognise a file, or say in a sentence what it is instead."""
+def sniff(path: Path | str, name: str = "") -> Kind:
+    """Recognise a file, or say in a sentence what it is instead; ``name`` is what its owner calls it."""
+    path = Path(path)
+    named = Path(name or path.name)
     try:
         with path.open("rb") as file:
             packed = file.peek(2)[:2] == b"\x1f\x8b"
             head = beginning(unpacked(file, packed))
     except (OSError, EOFError, zlib.error) as error:
-        raise TouchstoneError(f"{path.name} cannot be read: {error}.", code="file") from None
+        raise TouchstoneError(f"{named.name} cannot be read: {error}.", code="file") from None
     if not head.strip():
-        raise TouchstoneError(f"{path.name} is empty.", code="file")
+        raise TouchstoneError(f"{named.name} is empty.", code="file")
     for magic, what in UNREADABLE.items():
         if head.startswith(magic):
-            raise TouchstoneError(f"{path.name} is {what}.", code="file")
+            raise TouchstoneError(f"{named.name} is {what}.", code="file")
     if head.startswith(b"PAR1"):
         if packed:
-            raise TouchstoneError(f"{path.name} is Parquet inside gzip; unpack it first.", code="file")
+            raise TouchstoneError(f"{named.name} is Parquet inside gzip; unpack it first.", code="file")
         return Kind("parquet")
-    return text_kind(path, packed, head.removeprefix(b"\xef\xbb\xbf"))
+    return text_kind(named, packed, head.removeprefix(b"\xef\xbb\xbf"))
 
 
 def beginning(file: BinaryIO) -> bytes:

@@ -33,8 +33,8 @@ def parse(data: bytes) -> Any:
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        seen = set[str]()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise TouchstoneError(f"the key {twice[:40]!r} appears twice.", code="duplicate_key")
     return found
 

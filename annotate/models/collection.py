@@ -71,7 +71,10 @@ class Comparison(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["first", "second"], name="comparison_pair_once"),
+            # Users of the deployment stage may be shown a pair that others were shown, or that annotators judge.
+            models.UniqueConstraint(
+                fields=["first", "second"], condition=~Q(arm=Arm.DEPLOYMENT), name="comparison_pair_once"
+            ),
             models.UniqueConstraint(fields=["project", "draw"], name="comparison_draw_once"),
             models.CheckConstraint(condition=Q(first__lt=F("second")), name="comparison_pair_ordered"),
             models.CheckConstraint(condition=Q(arm__in=Arm.values), name="comparison_arm_known"),
@@ -98,6 +101,8 @@ class Comparison(models.Model):
         indexes = [
             models.Index(fields=["project", "id"], condition=Q(state="open"), name="comparison_open"),
             models.Index(fields=["project", "arm", "id"], name="comparison_arm"),
+            models.Index(fields=["project", "id"], name="comparison_project_id"),
+            models.Index(fields=["project", "width", "id"], name="comparison_width"),
         ]
 
     def __str__(self) -> str:
@@ -112,6 +117,7 @@ class Lease(models.Model):
         JUDGED = "judged", _("Judged")
         SKIPPED = "skipped", _("Skipped")
         EXPIRED = "expired", _("Expired")
+        WITHDRAWN = "withdrawn", _("Withdrawn")  # a reviewer took its answer back: it cannot be given again
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey("annotate.Project", models.CASCADE, related_name="leases")
@@ -135,6 +141,9 @@ class Lease(models.Model):
             ),
             models.Index(
                 fields=["project", "expires_at"], condition=Q(outcome="open"), name="lease_open_expiry"
+            ),
+            models.Index(
+                fields=["project", "annotator"], condition=Q(outcome="skipped"), name="lease_skipped"
             ),
         ]
 
@@ -174,6 +183,10 @@ class Judgment(models.Model):
 
     absorbed_step = models.BigIntegerField(null=True, blank=True, help_text="Its place in the project's log.")
     absorbed_at = models.DateTimeField(null=True, blank=True)
+    weight = models.FloatField(
+        default=1.0,
+        help_text="The annotator's reliability at that step, if the project weighs by it; else 1.",
+    )
     replaced_at = models.DateTimeField(null=True, blank=True, help_text="Undone, edited or withdrawn.")
     replaced_reason = models.CharField(max_length=200, blank=True)
     replaces = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="replaced_by")
@@ -194,6 +207,7 @@ class Judgment(models.Model):
             models.CheckConstraint(
                 condition=Q(lead_time__isnull=True) | Q(lead_time__gte=0), name="judgment_lead_time"
             ),
+            models.CheckConstraint(condition=Q(weight__range=(0, 2)), name="judgment_weight"),
         ]
         indexes = [
             models.Index(
@@ -208,7 +222,33 @@ class Judgment(models.Model):
             ),
             models.Index(fields=["project", "created_at"], name="judgment_created"),
             models.Index(fields=["project", "annotator", "id"], name="judgment_annotator"),
+            models.Index(
+                fields=["project", "annotator", "created_at"],
+                condition=Q(replaced_at=None),
+                name="judgment_own",
+            ),
+            models.Index(fields=["project", "id"], name="judgment_project_id"),
         ]
 
     def __str__(self) -> str:
         return f"judgment {self.pk}: {self.answer}"
+
+
+class TrainingAnswer(models.Model):
+    """An answer of the training round, to a gold pair. No judgment: nothing is learned or measured from it."""
+
+    project = models.ForeignKey("annotate.Project", models.CASCADE, related_name="training_answers")
+    comparison = models.ForeignKey("annotate.Comparison", models.CASCADE, related_name="training_answers")
+    annotator = models.ForeignKey("annotate.User", models.CASCADE, related_name="training_answers")
+    answer = models.CharField(max_length=16, choices=Answer.choices)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["comparison", "annotator"], name="training_answer_once"),
+            models.CheckConstraint(condition=Q(answer__in=Answer.values), name="training_answer_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"training answer {self.pk}: {self.answer}"

@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
@@ -31,6 +32,11 @@ class User(AbstractUser):
     def name(self) -> str:
         return self.get_full_name() or self.username
 
+    @property
+    def pseudonym(self) -> str:
+        """What reviewers call an annotator, so that reviews are blind."""
+        return gettext("Annotator %(number)d") % {"number": self.pk}
+
 
 class Membership(models.Model):
     """One person's role in one project."""
@@ -38,7 +44,9 @@ class Membership(models.Model):
     project = models.ForeignKey("annotate.Project", models.CASCADE, related_name="memberships")
     user = models.ForeignKey("annotate.User", models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices)
-    guidelines_seen = models.PositiveIntegerField(default=0, help_text="Version of the guidelines acknowledged.")
+    guidelines_seen = models.PositiveIntegerField(
+        default=0, help_text="Version of the guidelines acknowledged."
+    )
     trained_at = models.DateTimeField(null=True, blank=True, help_text="When the training round was passed.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

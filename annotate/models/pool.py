@@ -21,6 +21,10 @@ class Prompt(models.Model):
     )
     digest = models.CharField(max_length=64, editable=False)
     is_evaluation = models.BooleanField(default=False)
+    is_deployment = models.BooleanField(
+        default=False,
+        help_text="Brought by a user of the deployment stage: annotators are not asked about it.",
+    )
     tags = models.JSONField(default=list, blank=True)
     response_count = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

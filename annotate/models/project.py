@@ -42,6 +42,11 @@ class Project(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey("annotate.User", models.SET_NULL, null=True, blank=True, related_name="+")
     archived_at = models.DateTimeField(null=True, blank=True)
+    webhook_events = models.JSONField(
+        default=list,
+        editable=False,
+        help_text="What any endpoint wants to be told: without it, telling costs nothing.",
+    )
 
     # The pool's size; a response's position is the row of the embedding matrix, so positions are never reused.
     prompt_count = models.PositiveIntegerField(default=0, editable=False)
@@ -107,7 +112,9 @@ class Project(models.Model):
     allow_tie = models.BooleanField(_("allow ties"), default=True)
     allow_both_bad = models.BooleanField(_("allow “both bad”"), default=True)
     ask_strength = models.BooleanField(
-        _("ask how much better"), default=False, help_text=_("Three steps on each side: slightly, better, much.")
+        _("ask how much better"),
+        default=False,
+        help_text=_("Three steps on each side: slightly, better, much."),
     )
     criteria = models.JSONField(
         _("criteria"),
@@ -146,13 +153,30 @@ class Project(models.Model):
         validators=[MaxValueValidator(50)],
         help_text=_("Gold pairs with feedback before real work begins."),
     )
+    training_pass = models.FloatField(
+        _("training pass mark"),
+        default=0.0,
+        validators=SHARE,
+        help_text=_("Share of the training round to answer as known before real work; 0: any."),
+    )
     encoder = models.CharField(_("encoder"), max_length=200, default="all-MiniLM-L6-v2")
+    encoder_options = models.JSONField(
+        _("encoder options"),
+        default=dict,
+        blank=True,
+        help_text=_("Pooling, longest text, precision, chat template, revision: those that were chosen."),
+    )
     dimensions = models.PositiveIntegerField(
         _("feature dimensions"),
         default=32,
         validators=[MinValueValidator(2), MaxValueValidator(8192)],
         help_text=_("Principal components kept of the encoder's output."),
     )
+
+    export_schedule = models.JSONField(
+        _("export schedule"), default=dict, blank=True, editable=False,
+        help_text="Empty, or {every, keep, arguments}; see annotate/scheduling.py.",
+    )  # fmt: skip
 
     class Meta:
         ordering = ["name", "id"]

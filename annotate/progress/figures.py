@@ -31,7 +31,7 @@ class Column:
 class Figure:
     """Rows in the order of the columns; without rows there is nothing to draw, and ``alt`` says why.
 
-    ``kind``: bars (over the whole page), lines, or list (a line of the chart for every row).
+    ``kind``: bars (over the whole page), lines, or list and matrix (a line of the chart for every first cell).
     """
 
     name: str
@@ -40,6 +40,7 @@ class Figure:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     kind: str = "lines"
+    drawing: str = ""  # the name of how it is drawn, where that is not its own
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -47,7 +48,8 @@ class Figure:
     @property
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Width and height in pixels: of a phone, a column of one, and the full page."""
-        height = 64 + 26 * len(self.rows) if self.kind == "list" else 240
+        lines = len({row[0] for row in self.rows})
+        height = {"list": 64 + 26 * lines, "matrix": 128 + 28 * lines}.get(self.kind, 240)
         return {
             "narrow": (340, height),
             "medium": (680, height),

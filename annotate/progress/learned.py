@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from django.db.models import QuerySet
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from annotate.models import Evaluation, FeatureVersion, Project
@@ -18,6 +20,7 @@ FIRST_VERDICT = 30
 FIRST_VERDICT_PROMPTS = 20
 ACTIVE, CONTROL, PRODUCTION = "active", "control", "production"
 UNKNOWN = (None, None, None)
+LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,13 @@ class Curves:
         return self.of(PRODUCTION)[-1] if self.of(PRODUCTION) else None
 
 
+def measured_rows(project: Project) -> QuerySet[Evaluation]:
+    live = FeatureVersion.State.LIVE
+    return Evaluation.objects.filter(estimator__project=project, estimator__feature_version__state=live)
+
+
 def curves(project: Project) -> Curves:
-    rows = Evaluation.objects.filter(
-        estimator__project=project, estimator__feature_version__state=FeatureVersion.State.LIVE
-    ).order_by("judgments")
+    rows = measured_rows(project).order_by("judgments")
     points: dict[str, list[Point]] = {}
     for role, *values in rows.values_list("estimator__role", "judgments", "held_out", "metrics"):
         points.setdefault(role, []).append(Point(*values))
@@ -168,9 +174,18 @@ class Rewards:
     figure: Figure
 
 
-def rewards(project: Project) -> Rewards:
-    figure = rewards_figure(project)
+Sources = list[tuple[str, int, float, float, float]]
+"""Source, responses, mean reward and its limits."""
+
+
+def rewards(sources: Sources) -> Rewards:
+    figure = sources_figure(sources)
     return Rewards(best_sentence(figure.records), figure)
+
+
+def shortened(source: str) -> str:
+    """A name that fits into a sentence: a response that many models gave has all their names."""
+    return Truncator(source).chars(LONGEST_NAME)
 
 
 def best_sentence(sources: list[dict[str, Any]]) -> str:
@@ -179,23 +194,27 @@ def best_sentence(sources: list[dict[str, Any]]) -> str:
         return _("Nothing yet.")
     best = sources[0]
     text = _("%(best)s: its mean reward is at least %(low)s, %(reward)s by the best estimate.") % {
-        "best": best["source"],
+        "best": shortened(best["source"]),
         "low": f"{best['low']:+.2f}",
         "reward": f"{best['reward']:+.2f}",
     }
     rivals = [one["source"] for one in sources[1:] if one["high"] > best["low"]]
     if not rivals:
         return text + " " + _("Its interval lies above all others.")
-    names = ", ".join(rivals[:4]) + (" …" if len(rivals) > 4 else "")
+    names = ", ".join(map(shortened, rivals[:4])) + (" …" if len(rivals) > 4 else "")
     return text + " " + _("The intervals of these reach into its own: %(names)s.") % {"names": names}
 
 
-def rewards_figure(project: Project, most: int = 40) -> Figure:
-    """Sources by their pessimistic value: the lower limit of the mean reward."""
-    found = project.source_rewards.order_by("-low", "source").values_list(
-        "source", "responses", "reward", "low", "high"
+def rewards_figure(project: Project) -> Figure:
+    return sources_figure(
+        list(project.source_rewards.values_list("source", "responses", "reward", "low", "high"))
     )
-    rows: tuple[tuple[Cell, ...], ...] = tuple(tuple(row) for row in found[:most])
+
+
+def sources_figure(sources: Sources, most: int = 40) -> Figure:
+    """Sources by their pessimistic value: the lower limit of the mean reward."""
+    order = sorted(sources, key=lambda row: (-row[3], row[0]))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(order[:most])
     columns = (
         Column("source", _("Source")),
         Column("responses", _("Responses"), "count"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -18,11 +19,20 @@ from annotate.progress.learned import (
     Curves,
     Point,
     efficiency_figure,
-    production_figure,
 )
 
 TONES = {"active is ahead": "good", "random is ahead": "warn", "not yet distinguishable": "open"}
 LONGEST_FORECAST_DAYS = 365
+
+
+@dataclass(frozen=True)
+class Need:
+    """Evaluation judgments with which a difference in accuracy would be seen four times in five."""
+
+    difference: float
+    evaluation: int
+    made: int | None
+    days: int | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class Paying:
     saved: str
     forecast: str
     cost: str
+    needs: list[Need]
+    assumed: str
     figures: list[Figure]
 
 
@@ -42,13 +54,49 @@ def paying(project: Project, found: Curves, arms: Counter[str], pace: dict[str, 
     settled = point is not None and has_limits(point)
     return Paying(
         tone=TONES.get(str(point.metrics["verdict"]), "open") if point and settled else "open",
-        sentence=str(point.metrics["sentence"]) if point else _("There is no verdict yet."),
+        sentence=verdict_sentence(point),
         missing=[] if settled else still_missing(arms),
         saved=saved_sentence(point.metrics.get("labels_saved") if point else None),
         forecast=forecast(point, pace.get(Arm.EVALUATION, 0.0)),
-        cost=cost_sentence(project, arms),
+        cost=cost_sentence(project, arms, point.metrics.get("labels_saved") if point else None),
+        needs=needs(project, disagreement(point), sum(pace.values())),
+        assumed=assumed_sentence(point),
         figures=[efficiency_figure(found, name) for name in ("log-loss", "accuracy")],
     )
+
+
+def verdict_sentence(point: Point | None) -> str:
+    """The learner's own sentence, in the reader's language."""
+    if point is None:
+        return _("There is no verdict yet.")
+    value, low, high = point.limits("sequence")
+    if value is None or low is None or high is None:
+        return str(point.metrics["sentence"])
+    said = {
+        "active is ahead": _(
+            "Active is ahead on %(held)s evaluation judgments of %(prompts)s prompts: "
+            "log-loss lower by %(size)s (%(least)s to %(most)s)."
+        ),
+        "random is ahead": _(
+            "Random is ahead on %(held)s evaluation judgments of %(prompts)s prompts: "
+            "log-loss lower by %(size)s (%(least)s to %(most)s)."
+        ),
+    }
+    otherwise = _(
+        "Not yet distinguishable on %(held)s evaluation judgments of %(prompts)s prompts: random minus active "
+        "log-loss is %(gap)s, and anything from %(low)s to %(high)s fits."
+    )
+    least, most = sorted((abs(low), abs(high)))
+    return said.get(str(point.metrics["verdict"]), otherwise) % {
+        "held": f"{point.held_out:,}",
+        "prompts": f"{point.metrics.get('prompts', 0):,}",
+        "gap": f"{value:+.3f}",
+        "low": f"{low:+.3f}",
+        "high": f"{high:+.3f}",
+        "size": f"{abs(value):.3f}",
+        "least": f"{least:.3f}",
+        "most": f"{most:.3f}",
+    }
 
 
 def has_limits(point: Point) -> bool:
@@ -130,11 +178,48 @@ def rounded(number: int) -> int:
     return round(number / scale) * scale
 
 
-def cost_sentence(project: Project, arms: Counter[str]) -> str:
+DIFFERENCES = (0.1, 0.05, 0.02)
+USUAL_DISAGREEMENT = 0.2
+Z_TWO_SIDED, Z_POWER = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(0.8)
+
+
+def disagreement(point: Point | None) -> float:
+    """The share of evaluation pairs on which the arms' models predict different winners; a guess before it is known."""
+    found = point.metrics.get("disagreement") if point else None
+    return float(found) if found else USUAL_DISAGREEMENT
+
+
+def assumed_sentence(point: Point | None) -> str:
+    share = f"{disagreement(point):.0%}"
+    if point and point.metrics.get("disagreement"):
+        return _(
+            "The two arms’ models differ on %(share)s of the evaluation pairs; the fewer, the sooner a claim."
+        ) % {"share": share}
+    return _("Assuming that the two arms’ models will differ on %(share)s of the evaluation pairs.") % {
+        "share": share
+    }
+
+
+def needs(project: Project, share: float, pace: float) -> list[Need]:
+    """n = (z + z)^2 D / delta^2 (about 7.85 D / delta^2): McNemar's test at 5 %, with a power of 80 %."""
+    found = []
+    for difference in DIFFERENCES:
+        if difference > share:
+            continue
+        evaluation = math.ceil((Z_TWO_SIDED + Z_POWER) ** 2 * share / difference**2)
+        made = math.ceil(evaluation / project.evaluation_share) if project.evaluation_share else None
+        days = math.ceil(made / pace) if made and pace else None
+        found.append(
+            Need(difference, evaluation, made, days if days and days <= LONGEST_FORECAST_DAYS else None)
+        )
+    return found
+
+
+def cost_sentence(project: Project, arms: Counter[str], saved: dict[str, Any] | None = None) -> str:
     made = sum(arms[arm] for arm in (Arm.ACTIVE, Arm.CONTROL, Arm.EVALUATION))
     if not made:
         return ""
-    return _(
+    text = _(
         "What knowing costs: %(control)s of %(made)s judgments (%(share)s) went to the control arm, drawn at random; "
         "they train the production estimator too. %(evaluation)s (%(evaluation_share)s) only measure."
     ) % {
@@ -144,61 +229,12 @@ def cost_sentence(project: Project, arms: Counter[str]) -> str:
         "evaluation": f"{arms[Arm.EVALUATION]:,}",
         "evaluation_share": f"{arms[Arm.EVALUATION] / made:.0%}",
     }
-
-
-@dataclass(frozen=True)
-class Stopping:
-    sentence: str
-    budget: str
-    figure: Figure
-
-
-def stopping(project: Project, found: Curves, made: int, pace: float) -> Stopping:
-    return Stopping(last_doubling(found), budget_sentence(project, made, pace), production_figure(found))
-
-
-def last_doubling(found: Curves) -> str:
-    """What the newest doubling of the judgments brought, with both intervals in view."""
-    last = found.newest
-    half = next(
-        (p for p in reversed(found.of("production")) if last and 2 * p.judgments <= last.judgments), None
-    )
-    if last is None or half is None:
-        return _("Too early to say: the curve needs a doubling of its judgments.")
-    (before, *_before), (now, low, high) = half.limits("log_loss"), last.limits("log_loss")
-    if before is None or now is None:
-        return _("Too early to say: the curve has no finite values yet.")
-    change = _("From %(half)s to %(last)s judgments, log-loss went from %(before)s to %(now)s.") % {
-        "half": f"{half.judgments:,}",
-        "last": f"{last.judgments:,}",
-        "before": f"{before:.3f}",
-        "now": f"{now:.3f}",
-    }
-    if low is not None and high is not None and low <= before <= high:
-        return (
-            change
-            + " "
-            + _("That lies within the interval: the last doubling brought nothing that can be measured yet.")
-        )
+    ratio = saved["ratio"][0] if saved else None
+    if not ratio or ratio <= 1 or not arms[Arm.CONTROL]:
+        return text
     return (
-        change
+        text
         + " "
-        + (_("The last doubling paid.") if now < before else _("The last doubling made it worse."))
+        + _("Chosen actively, %(fewer)s would have taught as much as the control arm did.")
+        % {"fewer": f"{arms[Arm.CONTROL] / ratio:,.0f}"}
     )
-
-
-def budget_sentence(project: Project, made: int, pace: float) -> str:
-    if project.budget is None:
-        return _("No budget is set: collection goes on until somebody stops it.")
-    left = max(project.budget - made, 0)
-    text = _("%(made)s of %(budget)s judgments of the budget are made, %(left)s are left") % {
-        "made": f"{made:,}",
-        "budget": f"{project.budget:,}",
-        "left": f"{left:,}",
-    }
-    if not left or pace <= 0 or left / pace > LONGEST_FORECAST_DAYS:
-        return f"{text}."
-    days = max(1, math.ceil(left / pace))
-    return text + ngettext(
-        ", about %(n)d day at this week’s pace.", ", about %(n)d days at this week’s pace.", days
-    ) % {"n": days}

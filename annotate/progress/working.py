@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from annotate.models import Arm, FeatureVersion, Heartbeat, Job, Judgment, Project
+from annotate.models import Arm, FeatureVersion, Heartbeat, Job, Judgment, Project, Setback
 from annotate.progress import tally as tallies
+from annotate.progress.crew import Crew, crew
 from annotate.progress.figures import Cell, Column, Figure
 from annotate.progress.intervals import quantile
 
@@ -63,6 +64,7 @@ class Working:
     people: int
     pace: float
     worker: Worker
+    crew: Crew
     waiting: int
     unembedded: int
     lag: tuple[float | None, float | None]
@@ -82,8 +84,10 @@ def status(project: Project, now: datetime, mark: int) -> dict[str, Any]:
         last_day=counted(judgments.filter(created_at__gte=now - timedelta(days=1), lease__isnull=False)),
         worker_seen=Subquery(learning.values("seen_at")[:1]),
         embedded=Coalesce(Subquery(live.values("embedded")[:1]), 0),
+        failing=Exists(Setback.objects.filter(project=OuterRef("pk"))),
     )
-    return dict(row.values("rows", "waiting", "last_day", "worker_seen", "embedded", "response_count").get())
+    names = ("rows", "waiting", "last_day", "worker_seen", "embedded", "failing", "response_count")
+    return dict(row.values(*names).get())
 
 
 def counted(judgments: QuerySet[Judgment]) -> Coalesce:
@@ -121,6 +125,7 @@ def working(
         people=sum(now - at < timedelta(days=1) for at in counts.seen.values()),
         pace=sum(pace(counts, now).values()),
         worker=worker,
+        crew=crew(project, now, failing=row["failing"]),
         waiting=row["waiting"],
         unembedded=max(0, row["response_count"] - row["embedded"]),
         lag=(quantile(latest.lags, 0.5), quantile(latest.lags, 0.95)),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -18,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
-from annotate import judging, keys, serving
+from annotate import budgets, judging, keys, own_day, serving, training
 from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
@@ -48,12 +47,30 @@ def compare(request: HttpRequest, project: Project) -> HttpResponseBase:
 @require_POST
 @project_view(Role.ANNOTATOR)
 def judge(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponseBase:
+    """For a script, the answer and the next lease are one commit."""
+    leases: list[Lease] = []
+    annotator, more = person(request), is_script(request) and not why_not_begin(project, person(request))
     with told_on_the_page(request):
-        check_lease(request, project, lease_id)
-        judgment = judging.record(person(request), lease_id, submission(request.POST, project))
+        given = submission(request.POST, project)
+        then = Claiming(leases, project, annotator, lease_id) if more else None
+        judgment = judging.record(annotator, lease_id, given, project, then)
         if stands_from_before(judgment, request.POST):
             messages.info(request, _("You had answered this pair already; that answer stands."))
-    return show(request, project)
+    return show(request, project, leases=leases if more else None)
+
+
+class Claiming:
+    """Lease what comes after an answer, into a list. What the annotator holds is read before anything is locked."""
+
+    def __init__(self, leases: list[Lease], project: Project, annotator: User, answered: UUID) -> None:
+        self.leases, self.project, self.annotator = leases, project, annotator
+        held = serving.open_leases(project, annotator, timezone.now())
+        self.held = [lease for lease in held if lease.pk != answered]
+
+    def __call__(self, is_new: bool) -> None:
+        """An answer that came a second time had claimed already: look again."""
+        held = self.held if is_new else None
+        self.leases[:] = serving.leases_for(self.project, self.annotator, held=held)
 
 
 @require_POST
@@ -108,28 +125,35 @@ def is_script(request: HttpRequest) -> bool:
     return bool(request.headers.get("HX-Request"))
 
 
-def show(request: HttpRequest, project: Project, returned: Lease | None = None) -> HttpResponseBase:
+def show(
+    request: HttpRequest, project: Project, returned: Lease | None = None, leases: list[Lease] | None = None
+) -> HttpResponseBase:
     """The pairs that the browser does not hold yet for a script, the page for a person."""
     if request.method == "POST" and not is_script(request):
         return redirect("compare", project.slug)
     template = "compare/fragment.html" if is_script(request) else "compare/page.html"
-    response = render(request, template, screen(request, project) | {"returned": returned})
+    leases = may_have(project, person(request)) if leases is None else leases
+    response = render(request, template, screen(request, project, leases) | {"returned": returned})
     response["Cache-Control"] = "no-store"  # The back button asks again, and so never shows an answered pair.
     response["Vary"] = "HX-Request, Cookie"
     return response
 
 
-def screen(request: HttpRequest, project: Project) -> dict[str, Any]:
-    ended = why_not_begin(project, person(request))
-    leases = [] if ended else serving.leases_for(project, person(request), 2)
-    held = request.POST.get("held", request.GET.get("held", "")).split(",")
+def may_have(project: Project, annotator: User) -> list[Lease]:
+    """The pairs of this annotator, if nothing comes before them."""
+    return [] if why_not_begin(project, annotator) else serving.leases_for(project, annotator)
+
+
+def screen(request: HttpRequest, project: Project, leases: list[Lease]) -> dict[str, Any]:
+    annotator, held = person(request), request.POST.get("held", request.GET.get("held", "")).split(",")
+    nothing = None if leases else why_not_begin(project, annotator) or why_nothing(project, annotator)
     return {
         "project": project,
-        "pairs": [lease for lease in leases if str(lease.pk) not in held],
-        "nothing": None if leases else ended or why_nothing(project, person(request)),
+        "pairs": serving.with_texts([lease for lease in leases if str(lease.pk) not in held]),
+        "nothing": nothing,
         "skip_reasons": SKIP_REASONS,
-        **answering(project, person(request)),
-        **own_progress(project, person(request), timezone.now()),
+        **answering(project, annotator),
+        "done": own_day.progress(project, annotator, timezone.now()),
     }
 
 
@@ -139,33 +163,29 @@ def answering(project: Project, annotator: User) -> dict[str, Any]:
     return {
         "choices": keys.choices(project, annotator),
         "keys": found,
-        "keys_as_json": json.dumps(keys.by_key(found)),
-        "sheet": keys.sheet(found),
+        "keys_as_json": partial(json.dumps, keys.by_key(found)),  # of the whole page alone
+        "sheet": partial(keys.sheet, found),
         "flags": FLAGS,
     }
 
 
-def own_progress(project: Project, annotator: User, now: datetime) -> dict[str, int]:
-    today = Q(created_at__gte=timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0))
-    mine = Judgment.objects.filter(project=project, annotator=annotator, replaced_at=None)
-    return mine.aggregate(done=Count("id"), done_today=Count("id", filter=today))
-
-
 def why_not_begin(project: Project, annotator: User) -> str:
-    """What comes before any pair: an archived project, guidelines that are new to the annotator."""
+    """What comes before any pair: an archived project, guidelines that are new, a training round."""
     if project.archived_at:
         return "archived"
     unread = serving.unread_guidelines(project, annotator)
-    return "" if unread is None else "guidelines_changed" if unread else "guidelines"
+    if unread is not None:
+        return "guidelines_changed" if unread else "guidelines"
+    return "training" if training.is_due(project, annotator) else ""
 
 
 def why_nothing(project: Project, annotator: User) -> str:
     """Why there is no pair right now. Only "limit" and "budget" are an end; the rest may change any moment."""
     if project.response_count < 2:
         return "empty"
-    if serving.limit_left(project, annotator) <= 0:
+    if budgets.limit_left(project, annotator) <= 0:
         return "limit"
-    if serving.budget_left(project) <= 0:
+    if budgets.budget_left(project) <= 0:
         waiting = Lease.objects.filter(project=project, outcome=Lease.Outcome.OPEN).exists()
         return "others" if waiting else "budget"
     return "all_judged"

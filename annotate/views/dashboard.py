@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 
-from annotate import charts, progress
+from annotate import charts, dryruns, progress
 from annotate.access import project_view
 from annotate.models import Project, Role
 
@@ -17,11 +17,23 @@ from annotate.models import Project, Role
 def dashboard(request: HttpRequest, project: Project) -> HttpResponseBase:
     """The whole page for a person, its parts alone for the script that refreshes it."""
     template = "dashboard/parts.html" if request.headers.get("HX-Request") else "dashboard/page.html"
-    context = {"project": project, "overview": progress.overview(project)}
+    context = {"project": project, "overview": progress.overview(project, is_blind(request))}
     response = render(request, template, context)
     response["Cache-Control"] = "no-store"
     response["Vary"] = "HX-Request, Cookie"
     return response
+
+
+def is_blind(request: HttpRequest) -> bool:
+    """Reviewers know annotators by a number, here as in the data browser, so that their reviews are blind."""
+    return bool(request.role != Role.ADMIN)  # type: ignore[attr-defined]
+
+
+def figure_named(request: HttpRequest, project: Project, name: str) -> progress.Figure | None:
+    """One of the dashboard's, or a dry run's."""
+    if name in progress.FIGURES:
+        return progress.figure(project, name, is_blind(request))
+    return dryruns.figure(project, name)
 
 
 @require_safe
@@ -29,9 +41,9 @@ def dashboard(request: HttpRequest, project: Project) -> HttpResponseBase:
 def chart(request: HttpRequest, project: Project, name: str, ext: str) -> HttpResponseBase:
     """A figure as a file. Its digest is the ETag, so numbers that did not change are not sent again."""
     frame = charts.Frame(request.GET.get("theme", "light"), request.GET.get("size", "wide"), ext)
-    if name not in progress.FIGURES or not frame.is_known:
+    figure = figure_named(request, project, name) if frame.is_known else None
+    if figure is None:
         raise Http404("There is no such chart.")
-    figure = progress.figure(project, name)
     if not figure and ext != "csv":
         raise Http404("There is nothing to draw yet.")
     etag = f'"{figure.digest}-{charts.DRAWING}-{frame.theme}-{frame.size}-{ext}"'

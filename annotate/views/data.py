@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.exporting import MEDIA, Filters, begin, stream, wanted
+from annotate.exporting.asking import weigh_by
 from annotate.models import Arm, AuditEvent, Project, Role
 
 
@@ -17,7 +21,8 @@ from annotate.models import Arm, AuditEvent, Project, Role
 @project_view(Role.ADMIN)
 def export_download(request: HttpRequest, project: Project, name: str) -> HttpResponseBase:
     file = wanted(name)
-    run = begin(project, file.kind, filters_of(request))
+    weigh = weigh_by(project, request.GET.get("weigh", ""))
+    run = begin(project, file.kind, filters_of(request), weigh)
     pieces: Iterator[bytes] = iter(())
     if request.method != "HEAD":
         pieces = stream(run, file)
@@ -42,6 +47,11 @@ def filters_of(request: HttpRequest) -> Filters:
     try:
         votes = int(request.GET.get("min_votes", "1"))
         agreement = float(request.GET.get("min_agreement", "0"))
+        since = parse_datetime(request.GET["since"]) if "since" in request.GET else None
     except ValueError:
-        raise TouchstoneError("min_votes and min_agreement are numbers.") from None
-    return Filters(arms, splits, tuple(request.GET.getlist("tag")), votes, agreement)
+        raise TouchstoneError("min_votes and min_agreement are numbers, since is a time.") from None
+    return Filters(arms, splits, tuple(request.GET.getlist("tag")), votes, agreement, aware(since))
+
+
+def aware(time: datetime | None) -> datetime | None:
+    return timezone.make_aware(time) if time and timezone.is_naive(time) else time

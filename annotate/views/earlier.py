@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from annotate import judging, keys, trust
+from annotate import judging, keys, own_day
 from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
@@ -53,7 +53,7 @@ def earlier(request: HttpRequest, project: Project) -> HttpResponseBase:
     context = {
         "project": project,
         "answers": own_answers(project, annotator, now),
-        "gold": trust.own_gold_agreement(project, annotator, now),
+        "day": own_day.own_day(project, annotator, now),
     }
     return unkept(render(request, "compare/earlier.html", context))
 
@@ -68,7 +68,9 @@ def own_answers(project: Project, annotator: User, now: datetime) -> list[Earlie
 def described(judgment: Judgment, project: Project, now: datetime) -> Earlier:
     lease = cast(Lease, judgment.lease)
     lease.comparison = judgment.comparison
-    replaced = lease.judgments.filter(replaced_reason=judging.EDITED).order_by("-id") if judgment.replaces_id else []
+    replaced = (
+        lease.judgments.filter(replaced_reason=judging.EDITED).order_by("-id") if judgment.replaces_id else []
+    )
     return Earlier(
         judgment,
         lease,
@@ -94,7 +96,9 @@ def change(request: HttpRequest, project: Project, judgment_id: int) -> HttpResp
 
 def change_page(request: HttpRequest, project: Project, judgment_id: int) -> HttpResponseBase:
     mine = Judgment.objects.filter(project=project, annotator=person(request), lease__isnull=False)
-    found = mine.filter(pk=judgment_id, replaced_at=None).select_related("lease", "comparison__prompt").first()
+    found = (
+        mine.filter(pk=judgment_id, replaced_at=None).select_related("lease", "comparison__prompt").first()
+    )
     if found is None:
         raise TouchstoneError(_("This answer is not yours, or does not exist."), code="gone")
     one = described(found, project, timezone.now())
@@ -102,7 +106,9 @@ def change_page(request: HttpRequest, project: Project, judgment_id: int) -> Htt
 
 
 def change_context(project: Project, one: Earlier, annotator: User) -> dict[str, object]:
-    given = {name: judging.side_of(answer, one.lease.swapped) for name, answer in one.judgment.criteria.items()}
+    given = {
+        name: judging.side_of(answer, one.lease.swapped) for name, answer in one.judgment.criteria.items()
+    }
     return {
         "project": project,
         "one": one,

@@ -6,15 +6,17 @@ import logging
 from smtplib import SMTPException
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.mail import EmailMessage, get_connection
 from django.core.paginator import Paginator
 from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -44,7 +46,8 @@ def people_page(
         "project": project,
         "page": page,
         "roles": Role.choices,
-        "invitations": people.open_invitations(project).select_related("created_by").order_by("-id"),
+        "invitations": people.unused_invitations(project).select_related("created_by").order_by("-id"),
+        "now": timezone.now(),
         "form": form,
         "made": made,
     }
@@ -65,10 +68,12 @@ def with_judgments(project: Project) -> QuerySet[Membership]:
     )
 
 
-@require_POST
+@get_or_post
 @project_view(Role.ADMIN)
 def invite(request: HttpRequest, project: Project) -> HttpResponseBase:
     """Make invitations and show their links on this one answer: they are stored nowhere, so it cannot redirect."""
+    if request.method != "POST":  # the answer's address, opened again
+        return redirect("members", project.slug)
     form = InviteForm(request.POST)
     made: list[tuple[str, str]] = []
     if form.is_valid():
@@ -92,6 +97,9 @@ def send(request: HttpRequest, project: Project, invited: list[people.Invited]) 
     letters = [letter(request, project, one) for one in invited if one.invitation.email]
     if not letters:
         return
+    if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
+        messages.info(request, _("No e-mail is set up on this installation: send the links yourself."))
+        return
     try:
         get_connection(timeout=20).send_messages(letters)
     except (OSError, SMTPException) as error:
@@ -112,6 +120,20 @@ def letter(request: HttpRequest, project: Project, invited: people.Invited) -> E
     subject = _("Invitation to compare responses: {name}").format(name=project.name)
     body = render_to_string("administration/invitation_email.txt", context)
     return EmailMessage(" ".join(subject.split()), body, to=[invited.invitation.email])
+
+
+@require_POST
+@project_view(Role.ADMIN)
+def invitation_again(request: HttpRequest, project: Project, invitation_id: int) -> HttpResponseBase:
+    """A new link in place of one that was lost or ran out, shown once like the first."""
+    invitation = get_object_or_404(project.invitations, pk=invitation_id)
+    try:
+        one = people.invite_again(invitation, person(request))
+    except TouchstoneError as error:
+        return back(request, "members", project.slug, failed=str(error))
+    made = [(people.name_of(one.invitation), link_of(request, one))]
+    send(request, project, [one])
+    return people_page(request, project, InviteForm(), made)
 
 
 @require_POST

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from annotate import health
+from annotate import health, metrics
 
 
 @never_cache
@@ -30,3 +30,12 @@ def ready(request: HttpRequest) -> JsonResponse:
 def version(request: HttpRequest) -> JsonResponse:
     """Which Touchstone this is."""
     return JsonResponse({"name": "touchstone", "version": settings.VERSION})
+
+
+@never_cache
+@require_safe
+def metrics_page(request: HttpRequest) -> HttpResponse:
+    """For Prometheus. Whoever may not read it is not told more."""
+    if not metrics.may_read(request):
+        return HttpResponse("Forbidden\n", status=403, content_type="text/plain")
+    return HttpResponse(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,15 @@ class Interval:
     def excludes(self, value: float) -> bool:
         """Say whether ``value`` lies outside the interval."""
         return value < self.low or value > self.high
+
+    def within(self, lowest: float = -math.inf, highest: float = math.inf) -> Interval:
+        """The same, no wider than what the quantity can be: a bootstrap of few clusters may reach beyond.
+
+        >>> str(Interval(0.33, 0.15, 1.28).within(0.0, 1.0))
+        '0.33 (0.15 to 1)'
+        """
+        low, high = (min(max(limit, lowest), highest) for limit in (self.low, self.high))
+        return replace(self, low=low, high=high)
 
     def __str__(self) -> str:
         return f"{self.estimate:.3g} ({self.low:.3g} to {self.high:.3g})"

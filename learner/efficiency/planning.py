@@ -137,9 +137,16 @@ def expected_gain(
 
 
 def _fitted_gain(counts: Floats, rows: Floats, more: float) -> Floats:
-    """Least squares of a + b n^-c per row with the grid's best c; the fall from the last n to n + more."""
+    """The fall of every row's fitted curve from the last count to ``more`` after it."""
+    _, slope, exponent = _fit(counts, rows)
+    fall: Floats = slope * (counts[-1] ** -exponent - (counts[-1] + more) ** -exponent)
+    return fall
+
+
+def _fit(counts: Floats, rows: Floats) -> tuple[Floats, Floats, Floats]:
+    """Least squares of a + b n^-c per row with the grid's best c: a, b and c of every row."""
     best = np.full(len(rows), np.inf)
-    gain = np.zeros(len(rows))
+    fitted = np.zeros((3, len(rows)))
     for exponent in EXPONENTS:
         x = counts**-exponent
         centred = x - x.mean()
@@ -148,10 +155,43 @@ def _fitted_gain(counts: Floats, rows: Floats, more: float) -> Floats:
         slope = np.where(intercept < 0.0, np.maximum(rows @ x, 0.0) / (x @ x), slope)
         intercept = np.maximum(intercept, 0.0)
         error = ((rows - intercept[:, None] - slope[:, None] * x) ** 2).sum(axis=1)
-        fall = slope * (counts[-1] ** -exponent - (counts[-1] + more) ** -exponent)
-        gain = np.where(error < best, fall, gain)
+        better = error < best
+        fitted[:, better] = np.array([intercept, slope, np.full(len(rows), exponent)])[:, better]
         best = np.minimum(error, best)
-    return gain
+    return fitted[0], fitted[1], fitted[2]
+
+
+def fitted_curve(
+    curve: Curves,
+    at: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    draws: int = DRAWS // 2,
+    confidence: float = 0.95,
+) -> list[Interval]:
+    """The curve a + b n^-c of `expected_gain` at the counts ``at``, beyond the last checkpoint too.
+
+    The intervals are those of the fit under bootstrap draws over prompts (and seeds): they do not know of a future
+    that is unlike the past. Empty with fewer than three checkpoints of counts > 0. O(draws C |grid|).
+
+    Examples
+    --------
+    >>> counts = np.array([25.0, 50, 100, 200, 400])
+    >>> losses = 0.5 + 1.0 * counts[:, None] ** -0.5 + np.zeros((5, 60))
+    >>> fitted = fitted_curve(Curves(counts, losses), [100, 1600], rng=np.random.default_rng(0))
+    >>> [round(one.estimate, 3) for one in fitted]
+    [0.6, 0.525]
+    """
+    where = as_floats(at, "at", 1)
+    if len(where) == 0 or where.min() <= 0.0:
+        raise LearnerError("fitted_curve: at must hold positive counts")
+    keep = curve.counts > 0
+    if keep.sum() < 3 or curve.groups < 2:
+        return []
+    rows = np.vstack([curve.mean(), curve.resampled(*curve.draw(rng, draws))])[:, keep]
+    intercept, slope, exponent = _fit(curve.counts[keep], rows)
+    values = intercept[:, None] + slope[:, None] * where[None, :] ** -exponent[:, None]
+    return [percentile_interval(float(v[0]), v[1:], confidence) for v in values.T]
 
 
 def expected_sign_flips(widths: ArrayLike, margins: ArrayLike, scale: float = 1.0) -> float:

@@ -56,7 +56,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
 """Encoders by name; `load_encoder` also takes any other model's name or folder."""
 
 
-def load_encoder(name: str, **options: Any) -> Encoder:
+def load_encoder(name: str, /, **options: Any) -> Encoder:
     """Make a registered encoder, or one for any Hugging Face name or folder.
 
     Parameters

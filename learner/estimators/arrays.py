@@ -15,6 +15,7 @@ from threadpoolctl import ThreadpoolController
 from learner.errors import LearnerError
 
 Array = npt.NDArray[np.floating]
+_INDEXED = 64  # dimensions up to which an index array is the quickest way into a triangle
 
 
 class _OneThread:
@@ -265,7 +266,13 @@ def packed(lower: Array) -> Array:
     >>> packed(np.array([[1.0, 9.0], [2.0, 3.0]]))
     array([1., 2., 3.])
     """
-    return lower[np.tril_indices(len(lower))]
+    size = len(lower)
+    if size <= _INDEXED:
+        return lower[np.tril_indices(size)]
+    values, rows = np.empty(size * (size + 1) // 2, lower.dtype), np.ascontiguousarray(lower)
+    for row in range(size):  # index arrays would take twice the memory of the matrix
+        values[row * (row + 1) // 2 : (row + 1) * (row + 2) // 2] = rows[row, : row + 1]
+    return values
 
 
 def unpacked(values: Array, dimension: int) -> Array:
@@ -275,9 +282,14 @@ def unpacked(values: Array, dimension: int) -> Array:
     array([[1., 0.],
            [2., 3.]])
     """
-    lower = np.zeros((dimension, dimension), values.dtype, order="F")
-    lower[np.tril_indices(dimension)] = values
-    return lower
+    if dimension <= _INDEXED:
+        lower = np.zeros((dimension, dimension), values.dtype, order="F")
+        lower[np.tril_indices(dimension)] = values
+        return lower
+    rows = np.zeros((dimension, dimension), values.dtype)
+    for row in range(dimension):
+        rows[row, : row + 1] = values[row * (row + 1) // 2 : (row + 1) * (row + 2) // 2]
+    return np.asfortranarray(rows)
 
 
 def symmetric(lower: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -176,13 +177,20 @@ class OnePassBank:
         """beta of the member in use."""
         return self.member.radius(confidence)
 
-    def state(self) -> State:
-        """Losses and every member's state, the latter under ``0.`` to ``n.``; O(members d^2)."""
+    def in_use(self) -> Self:
+        """A bank of the member in use alone, a copy that learning leaves as it is. O(d^2)."""
+        one, at = copy(self), [self.selected]
+        one.members = [OnePass.from_state(self.member.state(), self.member.device)]
+        one.losses, one.prior = self.losses[at], self.prior[at]
+        return one
+
+    def state(self, *, quick: bool = False) -> State:
+        """Losses, and every member's state under ``0.`` to ``n.``; O(members d^2). ``quick`` as in OnePass."""
         state = header("OnePassBank", self.dimension)
         state["losses"], state["prior"] = self.losses.copy(), self.prior.copy()
         state["observed"] = np.array(self.observed, dtype=np.int64)
         for index, member in enumerate(self.members):
-            state |= {f"{index}.{name}": array for name, array in member.state().items()}
+            state |= {f"{index}.{name}": array for name, array in member.state(quick=quick).items()}
         return state
 
     @classmethod

@@ -273,8 +273,11 @@ class OnePass:
         squares = np.einsum("ij,ij->i", rows @ self.covariance.astype(np.float64), rows)
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
-    def state(self) -> State:
-        """Everything, as named arrays (copies); `from_state` resumes to the same bits. O(d^2)."""
+    def state(self, *, quick: bool = False) -> State:
+        """Everything, as named arrays (copies); `from_state` resumes to the same bits. O(d^2).
+
+        ``quick``: quicker to take, but to be packed (`blocked.pack`) before it is saved.
+        """
         state = header(type(self).__name__, self._dimension) | {
             "settings": self.settings.array(),
             "theta": self.theta,
@@ -282,8 +285,10 @@ class OnePass:
             "steps": np.array([self._judgments, self._moves, self.refreshes, self._refresh_every]),
             "scalars": np.array([self._log_det, self.drift]),
         }
-        state |= self._covariance.state("covariance")
-        return state if self._precision is None else state | self._precision.state("precision")
+        state |= self._covariance.state("covariance", quick=quick)
+        if self._precision is not None:
+            state |= self._precision.state("precision", quick=quick)
+        return state
 
     @classmethod
     def from_state(cls, state: Saved, device: str = "cpu") -> Self:

@@ -34,9 +34,16 @@ class AnnotatorModel:
     bias_spread: float
 
     def weights(self) -> dict[Any, float]:
-        """Reliability as the learner takes it (``weight``: z <- rho z): never negative, never above 2."""
-        pairs = zip(self.names, self.reliability, strict=True)
-        return {name: min(max(rho.estimate, 0.0), 2.0) for name, rho in pairs}
+        """Reliability as the learner takes it (``weight``: z <- rho z): never negative, never above 2.
+
+        The learner knows no sides, so rho is taken times 4 sigma'(b): how steeply the answer still follows the
+        margin, the sides being drawn by lot. Whoever always takes the left says nothing, whatever their rho.
+        """
+        rows = zip(self.names, self.reliability, self.side_bias, strict=True)
+        return {
+            name: min(max(rho.estimate, 0.0), 2.0) * float(4.0 * expit(bias.estimate) * expit(-bias.estimate))
+            for name, rho, bias in rows
+        }
 
 
 def fit_annotators(

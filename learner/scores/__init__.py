@@ -10,16 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from learner.errors import LearnerError
+from learner.scores.device import pairs_of
 from learner.scores.drafting import Draft
 from learner.scores.lazy import LazyArgmax, exact_differences
-from learner.scores.pairs import (
-    ExplicitPairs,
-    PairSpace,
-    WithinPromptPairs,
-    by_matrix,
-    checked_finite,
-    checked_pool,
-)
+from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix, checked_finite, checked_pool
 from learner.selection import Pick, Scored, State, kept_pairs
 from learner.selection.candidates import Doubles, Floats, checked_state
 from learner.selection.choosing import rule_named
@@ -45,6 +39,8 @@ class PairScores:
     per_prompt_cap : at most this many pairs of a prompt are excluded, pending and picked together
     eligible : (M,) booleans; False keeps a response out (evaluation prompts)
     random_reserve : share of picks that is drawn uniformly instead
+    device : where sweeps over all pairs run: "cpu" (NumPy) or a torch device ("cuda"), which then holds the features
+        in float32; the picks are the same
 
     Raises
     ------
@@ -76,6 +72,7 @@ class PairScores:
         per_prompt_cap: int | None = None,
         eligible: ArrayLike | None = None,
         random_reserve: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         groups = np.asarray(prompt, dtype=np.int64)
         allowed = np.ones(len(groups), bool) if eligible is None else np.asarray(eligible, dtype=bool)
@@ -87,8 +84,9 @@ class PairScores:
             "near_duplicate": near_duplicate,
             "per_prompt_cap": per_prompt_cap,
             "random_reserve": random_reserve,
+            "device": device,
         }
-        self._start(WithinPromptPairs(features, groups, allowed))
+        self._start(pairs_of(features, groups, allowed, device))
         self._prompt: NDArray[np.int64] | None = groups
 
     @classmethod
@@ -101,6 +99,7 @@ class PairScores:
         norm_cap: float | None = 0.95,
         near_duplicate: float | None = 0.05,
         random_reserve: float = 0.0,
+        device: str = "cpu",
     ) -> PairScores:
         """Scores of explicit pairs, row i of ``differences`` (N, d) being z of pair i.
 
@@ -121,9 +120,10 @@ class PairScores:
             "near_duplicate": near_duplicate,
             "per_prompt_cap": None,
             "random_reserve": random_reserve,
+            "device": device,
         }
         self._prompt = None
-        self._start(ExplicitPairs(differences))
+        self._start(pairs_of(differences, None, None, device))
         return self
 
     def _start(self, space: PairSpace) -> None:
@@ -219,18 +219,26 @@ class PairScores:
         LearnerError
             Before ``reset``, or when no pair at all can be picked; fewer than ``count`` come back when they run out.
         """
-        draft = self._draft()
-        draft.hide(n for pair in avoid if (n := self._space.find(*self._checked(*pair, "pick"))) >= 0)
-        for pair in pending:
-            draft.take(*self._checked(*pair, "pick"))
+        draft = self.draft(pending, avoid)
         picks: list[Pick] = []
-        while len(picks) < count and (pick := draft.pick(rng, self._options["random_reserve"])) is not None:
+        while len(picks) < count and (pick := draft.pick(rng)) is not None:
             picks.append(pick)
             if len(picks) < count:
                 draft.take(pick.first, pick.second)
         if count and not picks:
             raise LearnerError(f"PairScores.pick: none of {self._space.size} pairs may be picked")
         return picks
+
+    def draft(self, pending: Sequence[tuple[int, int]] = (), avoid: Iterable[tuple[int, int]] = ()) -> Draft:
+        """What ``pick`` chooses on, for whoever picks with something in between: pairs in flight are imagined once.
+
+        It holds while nothing is absorbed or excluded. Arguments and errors as for ``pick``. O(L + T d^2), T pending.
+        """
+        draft = self._draft()
+        draft.hide(n for pair in avoid if (n := self._space.find(*self._checked(*pair, "pick"))) >= 0)
+        for pair in pending:
+            draft.take(*self._checked(*pair, "pick"))
+        return draft
 
     def predict(self, first: ArrayLike, second: ArrayLike) -> Doubles:
         """P(first preferred) of given pairs of rows, (n,). O(n d)."""
@@ -305,7 +313,7 @@ class PairScores:
             fork = self._argmax.fork()
         return Draft(
             self._space, self._open, self._rule, fork, state,
-            self._asked, self._excluded, self._options["per_prompt_cap"],
+            self._asked, self._excluded, self._options["per_prompt_cap"], self._options["random_reserve"],
         )  # fmt: skip
 
     def _close(self, ids: NDArray[np.int64]) -> None:

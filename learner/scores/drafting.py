@@ -1,4 +1,4 @@
-"""One call of ``PairScores.pick``: pairs chosen one after another on a copy that is then thrown away."""
+"""Pairs chosen one after another on a copy of the scores that is then thrown away."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 class Draft:
-    """Pairs of one call: those in flight and those already picked no longer count, and their answers are imagined."""
+    """What ``PairScores.draft`` gives: pairs that were taken no longer count, and their answers are imagined."""
 
     def __init__(
         self, space: PairSpace, may_pick: Bools, rule: Rule, argmax: LazyArgmax | None, state: State,
         asked: Mapping[int, int], excluded: Container[tuple[int, int]], per_prompt_cap: int | None,
+        random_reserve: float,
     ) -> None:  # fmt: skip
         self._space, self._open, self._rule, self._argmax, self._state = space, may_pick, rule, argmax, state
         self._asked, self._excluded, self._cap = asked, excluded, per_prompt_cap
+        self._reserve = random_reserve
         self._hidden: set[int] = set()
         self._counts: dict[int, int] = {}
 
@@ -36,7 +38,8 @@ class Draft:
             self._argmax.withdraw(new)
 
     def take(self, first: int, second: int) -> None:
-        """Imagine this pair answered: hide it, count it for its prompt, let P fall by its rank-one term."""
+        """Imagine this pair answered: hide it, count it for its prompt, let P fall by its rank-one term. O(d^2 + L)."""
+        first, second = (first, second) if second < 0 else (min(first, second), max(first, second))
         number = self._space.find(first, second)
         if number >= 0:
             self.hide([number])
@@ -44,9 +47,17 @@ class Draft:
                 self._count(first)
         self._imagine(self._difference(first, second))
 
-    def pick(self, rng: np.random.Generator | None, reserve: float) -> Pick | None:
-        """The next pair, by the rule or (with probability ``reserve``) uniformly; None when none is left."""
-        left = self._left()
+    def pick(self, rng: np.random.Generator | None = None) -> Pick | None:
+        """The next pair, by the rule or (with the probability of the reserve) uniformly; None when none is left.
+
+        It comes again until it is taken.
+
+        Raises
+        ------
+        LearnerError
+            When pairs are left but none is eligible under the cap, or a rule that draws at random gets no ``rng``.
+        """
+        left, reserve = self._left(), self._reserve
         if not left:
             return None
         if self._argmax is None and not isinstance(self._rule, WithinPrompt):

@@ -24,9 +24,8 @@ from learner.selection.candidates import TIE, Doubles, Floats, Rows
 _LISTED = 1024  # pairs kept fresh
 _MOST_PENDING = 512  # judgments absorbed before a flush, whatever the bounds say
 _FEW_PENDING = 16  # up to here a flush costs little more than looking at the margins alone
-_LAZY = (
-    0.1  # outsiders looked at one by one before a flush is cheaper, as a share of the rows that a sweep reads
-)
+# Outsiders looked at one by one before a flush is cheaper, as a share of the rows that a sweep reads.
+_LAZY = 0.3
 _PROBES = 48
 _SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed for everywhere
 _ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
@@ -58,10 +57,8 @@ class LazyArgmax:
         self._short, self._highest, self._slack, self._drift = empty_list(space.dimension), -np.inf, 0.0, 0.0
         self._fetched = 0  # outsiders looked at since the last flush
         self._answer: Best | None = None  # of the last call, until something changes
-        self._history = (
-            0.12,
-            0,
-        )  # drift and updates of the last interval: how far the next allowance reaches
+        # Drift and updates of the last interval: how far the next allowance reaches.
+        self._history = (0.12, 0)
         self.flushes = 0
 
     def reset(self, theta: Doubles, covariance: Doubles) -> None:

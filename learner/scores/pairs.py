@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,37 +13,47 @@ from learner.errors import LearnerError
 from learner.selection.candidates import Floats, Rows
 
 Where = slice | Rows
-Form = Callable[[Floats], tuple[Floats, Floats]]
 
 _BLOCK_FLOATS = 1 << 18  # features of a block stay in a core's cache
 _BLOCK_PAIRS = 1 << 15
 _GRAM_FROM = 7  # responses from which a Gram matrix is cheaper than taking each difference
 
 
-def by_matrix(matrix: Floats) -> Form:
-    """Form z^T A z: blocks X (B, K, d) become (X A, X), responses centred first so that little cancels later."""
-    diagonal = np.ascontiguousarray(np.diagonal(matrix))
-    is_diagonal = np.count_nonzero(matrix) == np.count_nonzero(diagonal)  # as before the first judgment
+@dataclass(frozen=True)
+class Form:
+    """A quadratic form of a pair's difference: of a block X (B, K, d), two matrices L, R with form = (L R^T) of z.
 
-    def form(block: Floats) -> tuple[Floats, Floats]:
-        centred = block - block.mean(axis=1, keepdims=True) if block.shape[1] > 1 else block
-        return centred * diagonal if is_diagonal else centred @ matrix, centred
+    ``matrix``: z^T A z, from (X A, X) with responses centred first, so that little cancels later; a vector stands for
+    a diagonal matrix. ``scaled``: sum_t (z.u_t)^2 from (V, V), V = X U^T centred. NumPy arrays, or torch tensors.
+    """
 
-    return form
+    matrix: Any = None
+    scaled: Any = None
 
-
-def by_updates(directions: Floats, falls: Floats) -> Form:
-    """Form sum_t c_t (z.u_t)^2 for T rank-one terms: blocks become (V, V), V = X (sqrt(c) U)^T centred."""
-    scaled = directions * np.sqrt(falls)[:, None]
-
-    def form(block: Floats) -> tuple[Floats, Floats]:
-        flat = block.reshape(-1, block.shape[2]) @ scaled.T
-        along = flat.reshape(*block.shape[:2], -1)
+    def __call__(self, block: Any) -> tuple[Any, Any]:
+        if self.scaled is None:
+            centred = block - block.mean(axis=1, keepdims=True) if block.shape[1] > 1 else block
+            return centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix, centred
+        along = (block.reshape(-1, block.shape[2]) @ self.scaled.T).reshape(*block.shape[:2], -1)
         if block.shape[1] > 1:
             along -= along.mean(axis=1, keepdims=True)
         return along, along
 
-    return form
+    def on(self, place: Callable[[Any], Any]) -> Form:
+        """The same form with its arrays put elsewhere."""
+        return Form(*(None if array is None else place(array) for array in (self.matrix, self.scaled)))
+
+
+def by_matrix(matrix: Floats) -> Form:
+    """Form z^T A z."""
+    diagonal = np.ascontiguousarray(np.diagonal(matrix))
+    is_diagonal = np.count_nonzero(matrix) == np.count_nonzero(diagonal)  # as before the first judgment
+    return Form(diagonal if is_diagonal else matrix)
+
+
+def by_updates(directions: Floats, falls: Floats) -> Form:
+    """Form sum_t c_t (z.u_t)^2 for T rank-one terms."""
+    return Form(scaled=directions * np.sqrt(falls)[:, None])
 
 
 class PairSpace(Protocol):

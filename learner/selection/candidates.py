@@ -17,9 +17,7 @@ Rows = NDArray[np.int64]
 
 TIE = 1e-9  # scores closer than this (relative) are a tie: the smallest pair id wins, whatever the rounding
 MOST_MEDIANS = 2.5  # of |z|: measured with junk in the pool, docs/benchmarks.md
-_NORM_SLACK = (
-    1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
-)
+NORM_SLACK = 1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +152,16 @@ def kept_pairs(
         return keep
     scratch = np.empty_like(norms) if scratch is None else scratch
     if norm_cap is not None:
-        limit = _order_statistic(norms, norm_cap, scratch)
-        if (median := _order_statistic(norms, 0.5, scratch)) > 0:
-            limit = min(limit, MOST_MEDIANS * median)
-        keep &= norms <= limit * (1 + _NORM_SLACK)
+        limit = cap_limit(_order_statistic(norms, norm_cap, scratch), _order_statistic(norms, 0.5, scratch))
+        keep &= norms <= limit * (1 + NORM_SLACK)
     if near_duplicate is not None:
-        keep &= norms > near_duplicate * _order_statistic(norms, 0.5, scratch) * (1 + _NORM_SLACK)
+        keep &= norms > near_duplicate * _order_statistic(norms, 0.5, scratch) * (1 + NORM_SLACK)
     return keep
+
+
+def cap_limit(quantile: float, median: float) -> float:
+    """The largest |z| that may be picked, of the cap's quantile and the median over all pairs. O(1)."""
+    return min(quantile, MOST_MEDIANS * median) if median > 0 else quantile
 
 
 def _order_statistic(values: Floats, quantile: float, scratch: Floats) -> float:

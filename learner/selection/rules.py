@@ -22,9 +22,8 @@ Led = tuple[Doubles, NDArray[np.bool_]]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-_QUADRATURE_LIMIT = (
-    64.0  # beyond this q the 32 nodes stop being monotone, and the information is within 10 % of ln 2
-)
+# Beyond this q the 32 nodes stop being monotone, and the information is within 10 % of ln 2.
+_QUADRATURE_LIMIT = 64.0
 
 
 class Rule(Protocol):
@@ -156,9 +155,8 @@ def bald(q: Floats, m: Floats, radius: float) -> Floats:
 def info_max(q: Floats, m: Floats, radius: float) -> Floats:
     """sigma(m + beta w) - sigma(m - beta w): width of the answer's confidence interval (InfoMax), w the pair width."""
     reach, size = radius * np.sqrt(np.maximum(q, 0)), np.abs(m)
-    top = np.maximum(
-        reach, size
-    )  # sinh(r) / (cosh(r) + cosh(m)), scaled: keeps its digits however small r is
+    # sinh(r) / (cosh(r) + cosh(m)), scaled: keeps its digits however small r is
+    top = np.maximum(reach, size)
     sides = np.exp(size - top) + np.exp(-size - top) + np.exp(reach - top) + np.exp(-reach - top)
     return np.asarray(-np.expm1(-2 * reach) * np.exp(reach - top) / sides)
 

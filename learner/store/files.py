@@ -7,9 +7,10 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -49,12 +50,19 @@ def write_atomically(path: Path, payload: bytes) -> None:
     >>> path.read_bytes()
     b'kept'
     """
+    with new_file(path) as stream:
+        stream.write(payload)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes its place only when all went well, as in `write_atomically`."""
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_abandoned(path)
         with temporary.open("wb") as stream:
-            stream.write(payload)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -63,6 +71,9 @@ def write_atomically(path: Path, payload: bytes) -> None:
         _discard(temporary)
         reason = error.strerror or error
         raise LearnerError(f"could not write {path}: {reason}; what was there is unchanged") from error
+    except BaseException:
+        _discard(temporary)
+        raise
 
 
 def _discard(temporary: Path) -> None:

@@ -181,7 +181,10 @@ def read_rows(folder: Path, rows: npt.ArrayLike, encoder: str | None = None) -> 
     wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
     result: FloatArray | None = None
     pending = np.ones(len(wanted), dtype=bool)
+    lowest, highest = int(wanted.min(initial=0)), int(wanted.max(initial=-1))
     for start, stop, path in _shards(folder):
+        if start > highest or stop <= lowest:
+            continue
         here = pending & (wanted >= start) & (wanted < stop)
         if not here.any():
             continue
@@ -198,7 +201,8 @@ def read_rows(folder: Path, rows: npt.ArrayLike, encoder: str | None = None) -> 
 def load_all(folder: Path, total: int, encoder: str | None = None) -> FloatArray:
     """Every embedding from position 0 to total - 1 as one (total, d) float32 array. O(total d).
 
-    One float32 shard is returned memory-mapped and read-only; several are copied into one array.
+    A float32 shard that holds all is returned memory-mapped and read-only (`merging.merge_all` makes one); several
+    are copied into one array.
 
     Raises
     ------
@@ -215,6 +219,7 @@ def load_all(folder: Path, total: int, encoder: str | None = None) -> FloatArray
     [0.0, 0.0, 3.0]
     """
     shards = [shard for shard in _shards(folder) if shard[0] < total]
+    shards = [whole for whole in shards if whole[0] == 0 and whole[1] >= total][:1] or shards
     gaps = _gaps([(start, stop) for start, stop, _ in shards], total)
     if gaps or not shards:
         start, stop = gaps[0] if gaps else (0, total)

@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 @shared_task(name="learner.tasks.absorb")
 def absorb(project_id: int) -> int:
     """Learn from the project's waiting judgments; how many were absorbed. Queue: learn."""
-    from learner.tasks.absorbing import absorb_waiting
+    from learner.tasks.absorbing import absorb_rung
 
-    return absorb_waiting(project_id)
+    return absorb_rung(project_id)
 
 
 @shared_task(name="learner.tasks.embed")
@@ -27,6 +27,38 @@ def embed(project_id: int) -> int:
     from learner.tasks.embedding import embed_missing
 
     return embed_missing(project_id)
+
+
+@shared_task(name="learner.tasks.embed_shards")
+def embed_shards(version_id: int) -> bool:
+    """Help a worker that embeds this version; whether there was a shard to take. Queue: embed."""
+    from learner.tasks.embedding import help_embedding
+
+    return help_embedding(version_id)
+
+
+@shared_task(name="learner.tasks.report")
+def report(project_id: int) -> bool:
+    """Value the project's policies under what was learned so far; whether there was something. Queue: jobs."""
+    from learner.tasks.reporting import report_policies
+
+    return report_policies(project_id)
+
+
+@shared_task(name="learner.tasks.score_shard", ignore_result=False)
+def score_shard(version_id: int, step: int, shard: int, shards: int) -> int:
+    """Score the pairs of one shard of a pool that is too large for one machine. Queue: embed."""
+    from learner.tasks.distributing import score
+
+    return score(version_id, step, shard, shards)
+
+
+@shared_task(name="learner.tasks.draw_from_shards")
+def draw_from_shards(version_id: int, step: int, shards: int) -> int:
+    """Draw the next comparisons from what the shards named; how many. Queue: learn."""
+    from learner.tasks.distributing import draw
+
+    return draw(version_id, step, shards)
 
 
 @shared_task(name="learner.tasks.run_job")
@@ -43,3 +75,11 @@ def sweep() -> int:
     from learner.tasks.sweeping import ring_for_rows
 
     return ring_for_rows()
+
+
+@shared_task(name="learner.tasks.deliver")
+def deliver() -> None:
+    """Wake the thread of this process that sends webhooks. Queue: jobs."""
+    from annotate.webhooks.sending import ring_here
+
+    ring_here()

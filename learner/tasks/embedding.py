@@ -1,4 +1,9 @@
-"""Embedding a project's responses: shard by shard, each written whole or not at all, then frozen features."""
+"""Embedding a project's responses: shards over all embed workers, then frozen features, then the learner's turn.
+
+Rows and files are the truth. One worker leads a version's embedding: it plans the shards, rings the other workers
+together (a Celery group), takes shards like them, takes over those of workers that died, and finishes. When it dies
+itself the sweep rings the next leader, and when the group's messages are lost the sweep rings the helpers.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +11,36 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from celery import group
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.celery import ring
-from annotate.models import FeatureVersion, Job, Project, Response
+from annotate import alive, outcomes
+from annotate.celery import app, ring
+from annotate.models import EmbeddingShard, FeatureVersion, Heartbeat, Job, Project, Response
 from learner import store
-from learner.encoders import Encoder, load_encoder
+from learner.encoders import Encoder
 from learner.errors import LearnerError
-from learner.features import FeaturePipeline, text_columns
+from learner.features import FeaturePipeline, sample_rows, text_columns
+from learner.store.merging import merge_all
+from learner.tasks import shards
+from learner.tasks.encoding import encoder_of
 from learner.tasks.locks import exclusive
+from learner.tasks.setbacks import trying
+from learner.tasks.shards import raw_folder, texts_of
 
 logger = logging.getLogger(__name__)
 
-SHARD = 512
+BLOCK = 4096
 COLUMN_WEIGHT = 8.0  # what docs/benchmarks.md measures with
 Floats = npt.NDArray[np.float32]
-_encoders: dict[str, Encoder] = {}
-_one_at_a_time = threading.Lock()
-
-
-def encoder_named(name: str) -> Encoder:
-    """The encoder, loaded once per process; one thread at a time: importing transformers twice at once fails."""
-    with _one_at_a_time:
-        if name not in _encoders:
-            _encoders[name] = load_encoder(name)
-        return _encoders[name]
-
-
-def raw_folder(version: FeatureVersion) -> Path:
-    """Where the encoder's output is kept."""
-    return Path(settings.DATA) / version.folder / "raw"
+_helping = threading.Lock()
 
 
 def feature_folder(version: FeatureVersion) -> Path:
@@ -61,104 +59,143 @@ def embed_missing(project_id: int) -> int:
         if not held:
             return 0
         project = Project.objects.get(pk=project_id)
-        version = current_version(project)
-        if version.embedded >= project.response_count:
-            return 0
-        job = start_job(project, version)
-        try:
-            count = _embed(project, version, job)
-        except LearnerError as error:
-            finish_job(job, Job.State.FAILED, str(error))
-            logger.warning("embedding project %s failed: %s", project_id, error)
-            return 0
-        except Exception as error:
-            finish_job(job, Job.State.FAILED, f"{type(error).__name__}: {error}")
-            raise
-        finish_job(job, Job.State.DONE, f"{count:,} responses embedded with {version.encoder}.")
-    ring("absorb", project_id)
+        versions = [one for one in current_versions(project) if one.embedded < project.response_count]
+        count = sum(_embed_with_job(project, version) for version in versions)
+    if count:
+        ring("absorb", project_id)
     return count
 
 
-def current_version(project: Project) -> FeatureVersion:
-    """The feature version that new responses go into: the newest that is not retired, made on first use."""
-    version = project.feature_versions.exclude(state=FeatureVersion.State.RETIRED).order_by("-id").first()
-    if version is None:
-        version = FeatureVersion.objects.create(
-            project=project,
-            encoder=project.encoder,
-            config={"dimensions": project.dimensions, "columns": True},
-        )
-    return version
+def _embed_with_job(project: Project, version: FeatureVersion) -> int:
+    count = 0
+    with trying("embed", version.pk, project) as attempt:
+        if attempt.is_due:
+            count = _embed(project, version, start_job(version))
+    return count
 
 
 def _embed(project: Project, version: FeatureVersion, job: Job) -> int:
+    try:
+        count = embed_version(project, version, job)
+    except alive.HandedBack:  # the sweep rings another worker, which makes a job of its own
+        finish_job(job, Job.State.CANCELLED, "Its worker ended; another goes on.")
+        return 0
+    except LearnerError as error:
+        finish_job(job, Job.State.FAILED, str(error))
+        raise
+    except Exception as error:
+        finish_job(job, Job.State.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    finish_job(job, Job.State.DONE, f"{count:,} responses embedded with {version.encoder}.")
+    return count
+
+
+def current_versions(project: Project) -> list[FeatureVersion]:
+    """The versions that new responses go into: the live one first, then those that are ready to take its place.
+
+    A version that is still being built beside a live one is embedded by the job that builds it.
+    """
+    live = FeatureVersion.State.LIVE
+    found = project.feature_versions.filter(state__in=[live, FeatureVersion.State.READY]).order_by("id")
+    ordered = sorted(found, key=lambda version: version.state != live)
+    return ordered if ordered and ordered[0].state == live else [first_version(project)]
+
+
+def first_version(project: Project) -> FeatureVersion:
+    """The version that becomes live by being embedded, since there is none yet; made on first use."""
+    version = project.feature_versions.exclude(state=FeatureVersion.State.RETIRED).order_by("-id").first()
+    if version is None:
+        config = {
+            "dimensions": project.dimensions, "columns": True, "encoder_options": project.encoder_options,
+        }  # fmt: skip
+        version = FeatureVersion.objects.create(project=project, encoder=project.encoder, config=config)
+    return version
+
+
+def embed_version(project: Project, version: FeatureVersion, job: Job) -> int:
+    """Embed what this version lacks, with every embed worker that is alive; how many responses that were.
+
+    A worker that is asked to end hands back: what is done stays, and the sweep rings another.
+    """
     total = project.response_count
-    encoder = encoder_named(version.encoder)
-    _check_encoder(version, encoder)
-    encode_shards(project, version, encoder, total, job)
-    pipeline = fitted_pipeline(project, version, encoder, total)
-    transform_shards(project, version, pipeline, total)
+    encoder = encoder_of(version)
+    shards.plan(version, total)
+    job.total = sum(shard.stop - shard.start for shard in shards.unfinished(version))
+    Job.objects.filter(pk=job.pk).update(total=job.total)
+    ring_others(version)
+    if not take_all(version, encoder, job):
+        raise alive.HandedBack if alive.is_stopping() else LearnerError("The job was cancelled.")
+    pipeline = fitted_pipeline(version, total)
+    transform_shards(version, pipeline, total)
     new = total - version.embedded
     _open(version, pipeline, total)
     return new
 
 
-def _check_encoder(version: FeatureVersion, encoder: Encoder) -> None:
-    if version.encoder_digest and version.encoder_digest != encoder.digest:
-        raise LearnerError(
-            f"The encoder {version.encoder} is not the one that this feature version was made with. "
-            "Start a new feature version; the old embeddings cannot be mixed with new ones."
-        )
-    version.encoder_digest, version.encoder_dimension = encoder.digest, encoder.dimension
-    version.save(update_fields=["encoder_digest", "encoder_dimension"])
+def ring_others(version: FeatureVersion) -> None:
+    """Ring the other embed workers together, as many as there are shards for; the sweep rings those that come later."""
+    since = timezone.now() - timedelta(seconds=30)
+    others = Heartbeat.objects.filter(seen_at__gte=since, queues__contains="embed").count() - 1
+    count = min(others, shards.unfinished(version).count() - 1)
+    if count < 1:
+        return
+    take = app.signature("learner.tasks.embed_shards", args=[version.pk], immutable=True)
+    try:
+        group([take.clone() for _ in range(count)]).apply_async()
+    except Exception as error:
+        logger.warning("the embed workers could not be rung (%s); the sweep will ring them", error)
 
 
-def encode_shards(project: Project, version: FeatureVersion, encoder: Encoder, total: int, job: Job) -> None:
-    """Encode every missing range, with progress, rate and time left on the job's row."""
-    folder = raw_folder(version)
-    missing = store.missing_ranges(folder, total, SHARD, encoder.digest)
-    job.total = sum(stop - start for start, stop in missing)
-    began = time.monotonic()
-    for start, stop in missing:
-        pairs = texts_of(project, start, stop)
-        texts = [encoder.compose(prompt, response) for prompt, response in pairs]
-        with _one_at_a_time:  # two pools at once would only share the same processors
-            rows = encoder.encode(texts)
-        store.write_shard(folder, start, rows, encoder.digest, store.texts_digest(texts))
-        job.done += stop - start
-        job.rate = job.done / max(time.monotonic() - began, 1e-9)
-        left = (job.total - job.done) / job.rate
-        job.message = f"{job.rate:,.0f} texts a second, about {left:,.0f} s left."
-        job.heartbeat_at = datetime.now(UTC)
-        job.save(update_fields=["done", "total", "rate", "message", "heartbeat_at"])
+def take_all(version: FeatureVersion, encoder: Encoder, job: Job) -> bool:
+    """Take shards until all are done, by whomever; one whose worker falls silent is taken over. False: asked to end."""
+    while take_shards(version, encoder, job):
+        if not shards.unfinished(version).exists():
+            return True
+        time.sleep(0.5)
+    return False
 
 
-def texts_of(project: Project, start: int, stop: int) -> list[tuple[str, str]]:
-    """Prompt and response texts of the positions start to stop - 1, refusing a gap."""
-    rows = Response.objects.filter(project=project, position__gte=start, position__lt=stop).order_by(
-        "position"
-    )
-    pairs = list(rows.values_list("prompt__text", "text"))
-    if len(pairs) != stop - start:
-        raise LearnerError(f"positions {start} to {stop - 1} hold {len(pairs)} responses: the pool has a gap")
-    return pairs
+def take_shards(version: FeatureVersion, encoder: Encoder, job: Job) -> bool:
+    """Embed one free shard after another until none is free. False: the worker or its job was asked to end."""
+    while (shard := shards.claim(version)) is not None:
+        try:
+            shards.work(version, encoder, shard, job)
+        except alive.HandedBack:
+            return False
+        if alive.is_stopping() or not Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).exists():
+            return False
+    return True
 
 
-def fitted_pipeline(
-    project: Project, version: FeatureVersion, encoder: Encoder, total: int
-) -> FeaturePipeline:
-    """The version's frozen pipeline; fitted on the responses that are there the first time."""
+def help_embedding(version_id: int) -> bool:
+    """Take shards of a version that another worker is embedding; whether there were any to take."""
+    if not _helping.acquire(blocking=False):
+        return False
+    try:
+        version = FeatureVersion.objects.select_related("project").get(pk=version_id)
+        job = running_job(version)
+        if job is None or not shards.free(version).exists():
+            return False
+        take_shards(version, encoder_of(version), job)
+        return True
+    finally:
+        _helping.release()
+
+
+def fitted_pipeline(version: FeatureVersion, total: int) -> FeaturePipeline:
+    """The version's frozen pipeline; fitted on a sample of the responses that are there the first time."""
     path = pipeline_path(version)
     if version.digest:
         return FeaturePipeline.from_state(store.read_state(path, version.digest))
-    raw = store.load_all(raw_folder(version), total, encoder.digest)
-    rows = Response.objects.filter(project=project, position__lt=total).order_by("position")
-    prompts = np.fromiter(rows.values_list("prompt_id", flat=True).iterator(), dtype=np.int64, count=total)
-    columns = np.vstack([_columns(project, version, start, stop) for start, stop in _ranges(total)])
+    rows = Response.objects.filter(project=version.project, position__lt=total).order_by("position")
+    prompts = np.fromiter(
+        rows.values_list("prompt_id", flat=True).iterator(chunk_size=20_000), np.int64, total
+    )
+    taken = sample_rows(prompts, np.random.default_rng(0))
     pipeline = FeaturePipeline.fit(
-        raw,
-        prompts,
-        columns,
+        store.read_rows(raw_folder(version), taken, version.encoder_digest),
+        prompts[taken],
+        columns_at(version, taken),
         rng=np.random.default_rng(0),
         dimensions=int(version.config["dimensions"]),
         column_weight=float(version.config.get("column_weight", COLUMN_WEIGHT)),
@@ -168,45 +205,73 @@ def fitted_pipeline(
     return pipeline
 
 
-def _ranges(total: int) -> list[tuple[int, int]]:
-    return [(start, min(start + SHARD, total)) for start in range(0, total, SHARD)]
+def columns_at(version: FeatureVersion, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The text columns of some positions (rising), a block at a time."""
+    if not version.config.get("columns", True):
+        return np.zeros((len(positions), 0))
+    blocks = [np.zeros((0, 2))]
+    for start in range(0, len(positions), BLOCK):
+        part = positions[start : start + BLOCK].tolist()
+        rows = Response.objects.filter(project=version.project, position__in=part).order_by("position")
+        blocks.append(text_columns(list(rows.values_list("text", flat=True))))
+    return np.vstack(blocks)
 
 
-def _columns(project: Project, version: FeatureVersion, start: int, stop: int) -> npt.NDArray[np.float64]:
+def _columns(version: FeatureVersion, start: int, stop: int) -> npt.NDArray[np.float64]:
     if not version.config.get("columns", True):
         return np.zeros((stop - start, 0))
-    return text_columns([response for _, response in texts_of(project, start, stop)])
+    return text_columns([response for _, response in texts_of(version.project, start, stop)])
 
 
-def transform_shards(
-    project: Project, version: FeatureVersion, pipeline: FeaturePipeline, total: int
-) -> None:
-    """Write the features of every range that has none yet."""
+def transform_shards(version: FeatureVersion, pipeline: FeaturePipeline, total: int) -> None:
+    """Write the features of every range that has none yet, then make one file of them, to be mapped as one array."""
     folder = feature_folder(version)
-    for start, stop in store.missing_ranges(folder, total, SHARD, pipeline.version):
+    for start, stop in store.missing_ranges(folder, total, BLOCK, pipeline.version):
         raw = store.read_rows(raw_folder(version), np.arange(start, stop), version.encoder_digest)
-        features = pipeline.transform(raw, _columns(project, version, start, stop))
+        features = pipeline.transform(raw, _columns(version, start, stop))
         store.write_shard(folder, start, features, pipeline.version)
+    merge_all(folder, total, pipeline.version, in_use=version.embedded > 0)
 
 
 @transaction.atomic
 def _open(version: FeatureVersion, pipeline: FeaturePipeline, total: int) -> None:
     """Tell the learner that the features are there; the project's first version goes live at once."""
-    version.embedded = total
-    live = FeatureVersion.objects.filter(project=version.project_id, state=FeatureVersion.State.LIVE)
-    if version.state == FeatureVersion.State.BUILDING and not live.exists():
-        version.state, version.live_at = FeatureVersion.State.LIVE, timezone.now()
-    version.config |= {"pipeline": pipeline.version}
-    version.save()
+    row = FeatureVersion.objects.select_for_update().get(pk=version.pk)
+    live = FeatureVersion.objects.filter(project=row.project_id, state=FeatureVersion.State.LIVE)
+    if row.state == FeatureVersion.State.BUILDING and not live.exists():
+        row.state, row.live_at = FeatureVersion.State.LIVE, timezone.now()
+    row.embedded, row.digest = total, version.digest or row.digest
+    row.dimension = pipeline.dimension
+    row.config = row.config | {"pipeline": pipeline.version}
+    row.save(update_fields=["state", "live_at", "embedded", "digest", "dimension", "config"])
+    EmbeddingShard.objects.filter(feature_version=row).delete()
 
 
-def start_job(project: Project, version: FeatureVersion) -> Job:
-    """The row that shows this run; a run that was killed before is closed as failed, its shards are kept."""
-    stale = Job.objects.filter(project=project, kind=Job.Kind.EMBED, state=Job.State.RUNNING)
-    stale.update(state=Job.State.FAILED, finished_at=timezone.now(), message="Stopped; the next job went on.")
+def running_job(version: FeatureVersion) -> Job | None:
+    """The job that embeds this version now, an embedding or the building of a version."""
+    return Job.objects.filter(
+        project=version.project_id, state=Job.State.RUNNING, arguments__feature_version=version.pk
+    ).order_by("-id").first()  # fmt: skip
+
+
+def start_job(version: FeatureVersion) -> Job:
+    """The row that shows this run; one that was killed before is closed as failed, its shards are kept.
+
+    One that failed before it did anything is opened again, so that a model that cannot be had is one row.
+    """
+    mine = Job.objects.filter(
+        project=version.project_id, kind=Job.Kind.EMBED, arguments__feature_version=version.pk
+    )
     now = timezone.now()
+    stopped = {"state": Job.State.FAILED, "finished_at": now, "message": outcomes.MADE_WAY}
+    mine.filter(state=Job.State.RUNNING).update(**stopped)
+    last = mine.order_by("-id").first()
+    if last and last.state == Job.State.FAILED and not last.done:
+        last.state, last.started_at, last.heartbeat_at, last.finished_at = Job.State.RUNNING, now, now, None
+        last.save()
+        return last
     return Job.objects.create(
-        project=project,
+        project=version.project,
         kind=Job.Kind.EMBED,
         state=Job.State.RUNNING,
         arguments={"feature_version": version.pk},
@@ -218,11 +283,14 @@ def start_job(project: Project, version: FeatureVersion) -> Job:
 def finish_job(job: Job, state: str, message: str) -> None:
     """Close the job's row with a sentence."""
     job.state, job.message, job.finished_at = state, message, timezone.now()
-    job.save()
+    done = {"done": job.total or 0} if state == Job.State.DONE else {}
+    Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(
+        state=state, message=message, finished_at=job.finished_at, heartbeat_at=job.finished_at, **done
+    )
 
 
 def load_features(version: FeatureVersion, rows: Sequence[int] | None = None) -> Floats:
-    """The features of a version's embedded responses (or of some rows), as float32."""
+    """The features of a version's embedded responses (or of some rows), as float32, memory-mapped where large."""
     config = version.config.get("pipeline")
     if rows is not None:
         return store.read_rows(feature_folder(version), np.asarray(rows), config)

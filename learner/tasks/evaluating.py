@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,32 +9,51 @@ import numpy.typing as npt
 from django.db import transaction
 from scipy.special import expit
 
+from annotate import webhooks
 from annotate.models import Evaluation, Response, SourceReward
 from learner import efficiency
-from learner.features import centre_by_prompt
+from learner.features import group_means
 from learner.log import LABELS, ROLES, Entry
+from learner.tasks.findings import LEAST_HELD_OUT, findings, finite, keep_findings, limits
 from learner.tasks.states import ProjectState
 
 Array = npt.NDArray[np.float64]
-LEAST_HELD_OUT = 5
 NORMAL_95 = 1.96
 
 
-def evaluate(state: ProjectState) -> bool:
-    """Measure again when a curve has a new point or the evaluation arm grew by a tenth; whether it did."""
-    held_out = [entry for entry in state.held_out if entry.answer in LABELS]
-    points = tuple(len(state.reader.curves[role].counts) for role in ROLES)
-    if state.evaluated[:-1] == points and len(held_out) < 1.1 * state.evaluated[-1] + 1:
-        return False
+def is_to_evaluate(state: ProjectState) -> bool:
+    """Whether a curve has a new point, or the evaluation arm grew by a tenth."""
+    *points, held_out = state.measurable()
+    return state.evaluated[:-1] != tuple(points) or held_out >= 1.1 * state.evaluated[-1] + 1
+
+
+def evaluate(state: ProjectState) -> None:
+    """Measure curves, rewards by source and what else the dashboard asks for, and store it."""
+    store(state, *measure(state))
+    keep_findings(state, findings(state, held_out_of(state)))
+
+
+def held_out_of(state: ProjectState) -> list[Entry]:
+    """Judgments of the evaluation arm that have a label."""
+    return [entry for entry in state.held_out if entry.answer in LABELS]
+
+
+def measure(state: ProjectState) -> tuple[list[Evaluation], list[SourceReward]]:
+    """Curves and rewards by source as rows that are not stored yet."""
+    held_out = held_out_of(state)
     rows = measured(state, held_out) if len(held_out) >= LEAST_HELD_OUT else []
-    rewards = source_rewards(state)
+    return rows, source_rewards(state)
+
+
+def store(state: ProjectState, rows: list[Evaluation], rewards: list[SourceReward]) -> None:
+    """Put the rows in the place of those that were there, in one commit."""
     with transaction.atomic():
+        before = webhooks.verdict_of(state.project)
         Evaluation.objects.filter(estimator__in=state.estimators.values()).delete()
         Evaluation.objects.bulk_create(rows)
+        webhooks.tell_verdict(state.project, before)
         SourceReward.objects.filter(project=state.project).delete()
         SourceReward.objects.bulk_create(rewards)
-    state.evaluated = (*points, len(held_out))
-    return True
 
 
 def measured(state: ProjectState, held_out: list[Entry]) -> list[Evaluation]:
@@ -71,20 +89,14 @@ def metrics(p: Array, y: Array, prompts: npt.NDArray[np.int64]) -> dict[str, Any
     zero = np.zeros(len(y))
     losses, hits = efficiency.log_losses(p, y), efficiency.hits(p, y)
     return {
-        "log_loss": limits(efficiency.paired_bootstrap(losses, zero, prompts, rng=rng, draws=400)),
-        "accuracy": limits(efficiency.paired_bootstrap(hits, zero, prompts, rng=rng, draws=400)),
+        "log_loss": limits(
+            efficiency.paired_bootstrap(losses, zero, prompts, rng=rng, draws=400).within(0.0)
+        ),
+        "accuracy": limits(
+            efficiency.paired_bootstrap(hits, zero, prompts, rng=rng, draws=400).within(0.0, 1.0)
+        ),
         "ece": limits(efficiency.calibration(p, y, clusters=prompts, rng=rng, draws=200).ece),
     }
-
-
-def limits(interval: efficiency.Interval) -> list[float | None]:
-    """Value, low, high; what is unknown or unbounded is None, since JSON has no infinity."""
-    return [finite(interval.estimate), finite(interval.low), finite(interval.high)]
-
-
-def finite(value: float) -> float | None:
-    """The number, or None."""
-    return round(float(value), 6) if math.isfinite(value) else None
 
 
 def compare_arms(
@@ -106,6 +118,9 @@ def compare_arms(
         verdict = efficiency.verdict(pair[0], pair[1], prompts, checkpoint=number)
         gap = efficiency.paired_bootstrap(pair[0], pair[1], prompts, rng=np.random.default_rng(0), draws=400)
         active[n].metrics |= {"gap": limits(gap), "verdict": verdict.name, "sentence": verdict.sentence}
+        active[n].metrics |= {"sequence": limits(verdict.interval), "prompts": verdict.prompts}
+        sides = [predictions[role][counts[role].index(n)] > 0.5 for role in ("control", "active")]
+        active[n].metrics["disagreement"] = finite(float((sides[0] != sides[1]).mean()))
     active[both[-1]].metrics["labels_saved"] = labels_saved(counts, losses, prompts, both[-1])
 
 
@@ -147,8 +162,12 @@ def source_rewards(state: ProjectState) -> list[SourceReward]:
 def source_features(state: ProjectState, most: int = 500) -> dict[str, tuple[int, Array]]:
     """Responses and mean centred feature of every source; the ``most`` largest ones."""
     rows = Response.objects.filter(project=state.project, position__lt=len(state.prompt)).order_by("position")
-    names = np.array([name or "(no source)" for name in rows.values_list("source", flat=True).iterator()])
-    centred = centre_by_prompt(state.reader.features, state.prompt)
-    unique, code, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    codes: dict[str, int] = {}
+    sources = rows.values_list("source", flat=True).iterator(chunk_size=20_000)
+    code = np.fromiter((codes.setdefault(name, len(codes)) for name in sources), np.int64, len(state.prompt))
+    sizes, names = np.bincount(code, minlength=len(codes)), list(codes)
     order = np.argsort(-sizes, kind="stable")[:most]
-    return {str(unique[i]): (int(sizes[i]), centred[code == i].mean(axis=0)) for i in order}
+    rank = np.full(len(names), len(order))  # the small ones share a row that is not shown
+    rank[order] = np.arange(len(order))
+    means = group_means(state.reader.features, state.prompt, rank[code])
+    return {names[i] or "(no source)": (int(sizes[i]), means[rank[i]]) for i in order}

@@ -12,7 +12,7 @@ from learner.log import ROLES, LogReader
 from learner.tasks.absorbing import forget_replaced
 from learner.tasks.embedding import load_features
 from learner.tasks.locks import exclusive
-from learner.tasks.states import entries, estimator_rows, load_state
+from learner.tasks.states import digests_of, entries, estimator_rows, load_state
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def _replay(project: Project) -> list[Compared]:
             if at == step
         ]
     read_up_to(project, reader, rows["production"].step)
+    live = digests_of(reader)
     return compared + [
-        Compared(role, reader.step, "live", rows[role].digest, state_digest(reader.state(role)))
+        Compared(role, reader.step, "live", rows[role].digest, live[role])
         for role in ROLES
         if rows[role].digest
     ]

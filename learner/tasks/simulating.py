@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from annotate import judging, serving
+from annotate import judging, outcomes, serving
 from annotate.judging import Submission
 from annotate.models import FeatureVersion, Job, Judgment, Lease, Membership, Project, Role, User
 from learner.errors import LearnerError
@@ -36,11 +36,11 @@ def simulate_judgments(job: Job) -> str:
         done += 1
         if done % BETWEEN_LOOKS == 0:
             let_the_learner_catch_up(project)
-            if not report(job, done, f"{done:,} of {job.total:,} judgments."):
+            if not report(job, done, outcomes.says(outcomes.ANSWERING, n=done, total=job.total)):
                 break
     absorb_waiting(project.pk)
     report(job, done)
-    return f"{done:,} judgments by {len(people)} synthetic annotators."
+    return outcomes.says(outcomes.ANSWERED, n=done, people=len(people))
 
 
 def let_the_learner_catch_up(project: Project, seconds: float = 5.0) -> None:
@@ -59,7 +59,7 @@ def wait_for_features(job: Job, project: Project, seconds: float = 1800.0) -> No
         if time.monotonic() > deadline:
             raise LearnerError("The responses were not embedded in half an hour; is there an embed worker?")
         if not embed_missing(project.pk):
-            report(job, 0, "Waiting for the responses to be embedded.")
+            report(job, 0, outcomes.EMBEDDING_FIRST)
             time.sleep(1.0)
     absorb_waiting(project.pk)
 

@@ -13,10 +13,12 @@
   const modes = { raw: false, differences: false };
   let shown = null; // { lease, since, seen, at } of the pair in view: when it was painted, seconds it was visible.
   let last = null; // The pair answered last, so that an answer not yet sent can be taken back here.
+  let awaited = null; // The key or click that no pair followed yet: its wait is measured, too.
   let polls = 0;
   let pollTimer = 0;
   let toastTimer = 0;
   let refilling = false;
+  let refilled = null; // The last look for pairs, to be waited for.
   let undoing = false;
 
   const pairs = () => [...place.querySelectorAll(".pair")];
@@ -73,7 +75,7 @@
   function receive(html, { front = false } = {}) {
     const parsed = new DOMParser().parseFromString(html, "text/html").querySelector("[data-fragment]");
     if (!parsed) return;
-    main.querySelector("[data-progress]").textContent = parsed.querySelector("[data-progress]").textContent;
+    main.querySelector("[data-progress]").replaceChildren(...parsed.querySelector("[data-progress]").childNodes);
     const message = parsed.querySelector(".messages");
     if (message) tell(message.textContent.trim());
     const fresh = [...parsed.querySelectorAll(".pair")].filter(welcome);
@@ -84,14 +86,15 @@
     if (front && fresh.length) place.prepend(document.adoptNode(fresh.shift()));
     for (const pair of fresh) place.append(document.adoptNode(pair));
     if (!pairs().length) showNothing(parsed.querySelector(".nothing"));
-    else if (!current()) showFirst();
+    else if (!current()) showFirst(awaited);
   }
 
   function showFirst(event) {
     const [first, ...rest] = pairs();
     place.querySelector(".nothing")?.remove();
     for (const pair of rest) pair.hidden = true;
-    if (!first) return showWaiting();
+    if (!first) return showWaiting(event);
+    awaited = null;
     polls = 0;
     clearTimeout(pollTimer);
     Reading.prepare(first, say);
@@ -113,7 +116,7 @@
 
   function painted(lease, event) {
     if (shown?.lease !== lease) return;
-    if (document.visibilityState === "visible") shown.since ??= performance.now();
+    if (isHere()) shown.since ??= performance.now();
     if (event) performance.measure("touchstone-swap", { start: event.timeStamp, end: performance.now() });
   }
 
@@ -127,13 +130,14 @@
 
   const secondsSeen = () => (pauseClock() / 1000).toFixed(3);
 
-  function showWaiting() {
+  function showWaiting(event) {
     shown = null;
+    awaited = event;
     const text = Object.assign(document.createElement("p"), { className: "muted", textContent: say.sayWait });
     const box = Object.assign(document.createElement("section"), { className: "nothing" });
     box.append(text);
     place.replaceChildren(box);
-    if (!outbox.entries().length) refill();
+    if (!outbox.entries().length) refilled = refill();
   }
 
   function showNothing(section) {
@@ -175,6 +179,8 @@
     if (!pair?.querySelector(`.answer[value="${side}"]`)) return;
     leave(pair, pair.dataset.judge, { ...extras(pair), side, lead_time: secondsSeen() }, event);
     whisper(say.saySaved);
+    const minutes = session.answered();
+    if (minutes && !toast.dataset.stays) tell(say.sayBreak.replace("{minutes}", minutes));
   }
 
   // What the form holds beside the answer: why, criteria, problems. The token is not kept in the outbox.
@@ -297,6 +303,7 @@
     differences: () => toggle("differences"),
     raw: () => toggle("raw"),
     sheet: () => main.querySelector("#keys").showModal(),
+    pause: () => session.pause(),
   });
 
   // --- Clicks and forms: the same forms that work without this script --------------------------------------
@@ -311,7 +318,8 @@
   main.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button?.dataset.toggle) toggle(button.dataset.toggle);
-    if (button?.dataset.open) main.querySelector(`#${button.dataset.open}`).showModal();
+    if (button?.dataset.open === "pause") session.pause();
+    else if (button?.dataset.open) main.querySelector(`#${button.dataset.open}`).showModal();
     if (button && "unfold" in button.dataset) Reading.unfold(current());
     if (button?.closest("[data-suggestions]")) suggest(button);
   });
@@ -331,14 +339,31 @@
   // --- The clock, the leases, the network -----------------------------------------------------------------
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") {
-      if (shown) shown.since ??= performance.now();
       outbox.flush();
-      if (pairs().length) renew();
-      else refill();
+      resume();
     } else pauseClock();
   });
 
-  const renew = () => document.visibilityState === "visible" && pairs().length && post(say.renew).catch(() => {});
+  const session = new Session(`touchstone-session:${say.person}`, main.querySelector("#pause"), { pauseClock, resume });
+  const isHere = () => document.visibilityState === "visible" && !session.isPaused;
+
+  const renew = () => isHere() && pairs().length && post(say.renew).catch(() => null);
+
+  // After an absence: pairs that ran out meanwhile make room for those that the server gives now.
+  async function resume() {
+    if (!isHere()) return;
+    if (shown) shown.since ??= performance.now();
+    if (!pairs().length) return refill();
+    const lease = shown?.lease;
+    const response = outbox.entries().length ? null : await renew();
+    const isCurrent = response?.ok && shown?.lease === lease && !outbox.entries().length;
+    if (!isCurrent || (await response.json()).leases >= pairs().length) return;
+    for (const pair of pairs()) pair.remove();
+    showWaiting();
+    await refilled;
+    if (current() && shown?.lease !== lease) tell(say.sayBack);
+  }
+
   setInterval(renew, Math.max(10, Number(say.leaseSeconds) / 3) * 1000);
   window.addEventListener("online", () => outbox.flush());
 

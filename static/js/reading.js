@@ -1,6 +1,8 @@
 // What helps to read a pair: folding a long prompt, raw text, copying code, the sides' short texts that ride along.
 (() => {
   const SHORT = 0.55; // Of the window's height: a text so short can ride along beside a longer one.
+  const LONG = 1.2; // Of the window's height: one under the other, so long a text is folded, so that both are seen.
+  const isStacked = () => window.matchMedia("(max-width: 48rem)").matches;
 
   const copyButton = (pre, say) => {
     const frame = document.createElement("div");
@@ -23,7 +25,37 @@
     if (pair.dataset.prepared) return;
     pair.dataset.prepared = "yes";
     for (const pre of pair.querySelectorAll("pre.code")) copyButton(pre, say);
+    for (const button of pair.querySelectorAll("[data-unfold-side]"))
+      button.addEventListener("click", () => unfoldSide(button.closest(".response")));
+    tie(...[...pair.querySelectorAll(".response")].map((side) => [...side.querySelectorAll("pre, .table-scroll")]));
     prompt(pair).addEventListener("scroll", (event) => fade(event.target), { passive: true });
+  };
+
+  // Wide code and tables of the two sides scroll sideways together, the first with the first and so on.
+  const tie = (left, right) => {
+    left.slice(0, right.length).forEach((one, i) => {
+      const other = right[i];
+      one.addEventListener("scroll", () => follow(other, one), { passive: true });
+      other.addEventListener("scroll", () => follow(one, other), { passive: true });
+    });
+  };
+
+  const follow = (other, leader) => {
+    const at = Math.min(leader.scrollLeft, other.scrollWidth - other.clientWidth);
+    if (leader.matches(":hover, :focus, :focus-within") && Math.abs(other.scrollLeft - at) > 1) other.scrollLeft = at;
+  };
+
+  const unfoldSide = (side) => {
+    side.dataset.unfolded = "yes";
+    fold(side);
+    side.querySelector("h2").focus();
+  };
+
+  const fold = (side) => {
+    const isLong = isStacked() && textOf(side).scrollHeight > window.innerHeight * LONG;
+    const folded = isLong && !side.dataset.unfolded;
+    side.classList.toggle("folded", folded);
+    side.querySelector("[data-unfold-side]").hidden = !folded;
   };
 
   const prompt = (pair) => pair.querySelector(".prompt-body");
@@ -44,6 +76,7 @@
     fade(body);
     const most = window.innerHeight * SHORT;
     const heights = [...pair.querySelectorAll(".response")].map((side) => [side, textOf(side).offsetHeight]);
+    for (const side of pair.querySelectorAll(".response")) fold(side);
     for (const [side, height] of heights) side.classList.toggle("rides", height < most);
   };
 

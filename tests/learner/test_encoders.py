@@ -50,7 +50,7 @@ WORDS = [
 TEMPLATE = "{% for m in messages %}<s> {{ m['role'] }} : {{ m['content'] }} {% endfor %}"
 
 
-def small_llama(folder: Path, padding_side: str = "right") -> Path:
+def small_llama(folder: Path, padding_side: str = "right", **sizes: int) -> Path:
     """A Llama-architecture model of two layers with a word tokenizer, saved as any model on a disk is."""
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -60,10 +60,11 @@ def small_llama(folder: Path, padding_side: str = "right") -> Path:
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128,
-    )  # fmt: skip
+    small = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 128,
+    }  # fmt: skip
+    config = LlamaConfig(vocab_size=len(WORDS), **(small | sizes))
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 

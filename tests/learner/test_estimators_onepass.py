@@ -415,3 +415,14 @@ def test_unknown_precision_and_constants_out_of_range_are_refused() -> None:
     for wrong in ({"regularization": 0.0}, {"step_size": -1.0}, {"norm_bound": 0.0}, {"tie": -0.1}):
         with pytest.raises(LearnerError, match=next(iter(wrong))):
             Settings.practical(**wrong)
+
+
+@pytest.mark.parametrize("dimension", [3, 64, 65, 130])
+def test_a_triangle_is_packed_and_unpacked_the_same_way_however_large(dimension):
+    from learner.estimators.arrays import packed, unpacked
+    from learner.estimators.blocked import columns_of, from_columns
+
+    full = np.asfortranarray(np.random.default_rng(0).normal(size=(dimension, dimension)))
+    np.testing.assert_array_equal(packed(full), full[np.tril_indices(dimension)])
+    np.testing.assert_array_equal(unpacked(packed(full), dimension), np.tril(full))
+    np.testing.assert_array_equal(from_columns(columns_of(full)), np.tril(full))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from learner import features as features_module
 from learner import store
 from learner.errors import LearnerError
-from learner.features import FeaturePipeline, centre_by_prompt, text_columns
+from learner.features import FeaturePipeline, centre_by_prompt, group_means, sample_rows, text_columns
 
 
 def a_pool(
@@ -202,3 +203,23 @@ def test_formatting_marks_are_counted_as_a_reader_sees_them(text, marks):
 
 def test_no_texts_make_no_rows():
     assert text_columns([]).shape == (0, 2)
+
+
+def test_group_means_are_those_of_the_centred_rows_whatever_the_block():
+    rng = np.random.default_rng(0)
+    features, prompt, group = rng.normal(size=(200, 5)), rng.integers(0, 30, 200), rng.integers(0, 4, 200)
+    centred = centre_by_prompt(features, prompt)
+    expected = np.array([centred[group == one].mean(axis=0) for one in range(4)])
+    for block in (1, 7, 1000):
+        np.testing.assert_allclose(group_means(features, prompt, group, block=block), expected, atol=1e-12)
+
+
+def test_a_fit_to_the_sampled_rows_alone_is_the_fit_to_the_pool(monkeypatch):
+    monkeypatch.setattr(features_module, "_SAMPLE_ROWS", 90)
+    rng = np.random.default_rng(0)
+    raw, prompt = rng.normal(size=(300, 6)), np.repeat(np.arange(100), 3)
+    rows = sample_rows(prompt, np.random.default_rng(0))
+    assert len(rows) == 90
+    whole = FeaturePipeline.fit(raw, prompt, rng=np.random.default_rng(0), dimensions=3)
+    part = FeaturePipeline.fit(raw[rows], prompt[rows], rng=np.random.default_rng(0), dimensions=3)
+    assert part.version == whole.version

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from learner.errors import LearnerError
+from learner.estimators import OnePass
 from learner.scores import PairScores, lazy
 from learner.scores.pairs import WithinPromptPairs, by_matrix, by_updates
 from learner.selection import RULES, Candidates, Scored, State, choose
@@ -140,6 +141,27 @@ def test_picking_leaves_no_trace(listed: int) -> None:
     assert pairs(told.pick(4)) == pairs(silent.pick(4))
 
 
+@pytest.mark.parametrize("rule", ["d_optimal", "max_uncertainty", "random", "drts"])
+def test_one_draft_picks_what_fresh_calls_pick_one_by_one(rule: str) -> None:
+    features, prompt, _ = a_pool(4, 5, False)
+    at_once, one_by_one = (
+        PairScores(features, prompt, rule=rule, per_prompt_cap=3, random_reserve=0.2) for _ in range(2)
+    )
+    learner = Learner(5, 3)
+    for scores in (at_once, one_by_one):
+        scores.reset(learner.theta, learner.covariance)
+    flight = pairs(at_once.pick(3, rng=np.random.default_rng(1)))
+    beside = next((a, b) for a in range(len(prompt)) for b in range(a) if prompt[a] == prompt[b])
+    draft = at_once.draft(flight)
+    for draw in range(12):
+        expected = one_by_one.pick(1, pending=flight, rng=np.random.default_rng(draw))[0]
+        assert draft.pick(np.random.default_rng(draw)) == expected
+        for pair in ((expected.first, expected.second), *([beside] if draw == 5 else [])):
+            draft.take(*pair)
+            flight.append((max(pair), min(pair)))
+            one_by_one.exclude(*pair)
+
+
 def test_a_released_pair_in_flight_is_picked_again() -> None:
     features, prompt, _ = a_pool(1, 4, False)
     scores = PairScores(features, prompt)
@@ -253,6 +275,41 @@ def test_a_memory_map_and_float64_features_pick_the_same(tmp_path: Path) -> None
         scores.reset(np.ones(6), np.eye(6))
         picks.append(pairs(scores.pick(6)))
     assert picks[0] == picks[1] == picks[2]
+
+
+@pytest.mark.parametrize("rule", ["d_optimal", "entropy"])
+def test_sweeps_on_a_device_pick_the_same(listed: int, rule: str) -> None:
+    features, prompt, eligible = a_pool(3, 6, repeats=False)
+    rng = np.random.default_rng(3)
+    here = PairScores(features, prompt, rule=rule, eligible=eligible)
+    there = PairScores(features, prompt, rule=rule, eligible=eligible, device="cpu:torch")
+    learner = OnePass(features.shape[1])
+    for scores in (here, there):
+        scores.reset(learner.theta, learner.covariance)
+    for _ in range(30):
+        picks = [scores.pick()[0] for scores in (here, there)]
+        assert pairs(picks[:1]) == pairs(picks[1:])
+        update = learner.learn_one(
+            features[picks[0].first] - features[picks[0].second], float(rng.random() < 0.5)
+        )
+        for scores in (here, there):
+            scores.exclude(picks[0].first, picks[0].second)
+            scores.absorb(update.u, update.c, learner.theta)
+
+
+def test_explicit_pairs_on_a_device_pick_the_same() -> None:
+    z = np.random.default_rng(5).standard_normal((400, 5)).astype(np.float32)
+    found = []
+    for device in ("cpu", "cpu:torch"):
+        scores = PairScores.from_pairs(z, device=device)
+        scores.reset(np.full(5, 0.3), np.diag([1.0, 0.5, 2.0, 1.0, 0.2]))
+        found.append(pairs(scores.pick(20)))
+    assert found[0] == found[1]
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(LearnerError, match="cuda:99"):
+        PairScores(np.eye(4), [0, 0, 0, 0], device="cuda:99")
 
 
 def test_widths_and_predictions_are_those_of_the_learner() -> None:

@@ -104,8 +104,8 @@ class Bar:
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def show(self, rows: int, position: int, size: int) -> None:
-        now = time.monotonic()
+    def show(self, result: ImportResult, position: int, size: int) -> None:
+        now, rows = time.monotonic(), result.read
         if now - self.said < (0.1 if self.live else 10):
             return
         self.said = now

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import tempfile
 import warnings
 from typing import Any
 
@@ -40,6 +44,26 @@ class Command(BaseCommand):
         end_with_parent()
         warnings.filterwarnings("ignore", message="No directory at")  # no collectstatic outside production
         config = {name: options[name] for name in ("bind", "workers", "threads")}
-        Server(
-            config | {"worker_class": "gthread", "loglevel": "warning", "timeout": 120, "graceful_timeout": 5}
-        ).run()
+        folder, parent = tempfile.mkdtemp(prefix="touchstone-metrics-"), os.getpid()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # one process answers /metrics for all
+        settled = {"worker_class": "gthread", "loglevel": "warning", "timeout": 120, "graceful_timeout": 5}
+        try:
+            Server(config | settled | {"post_worker_init": begin, "child_exit": forget}).run()
+        finally:
+            if os.getpid() == parent:  # the children that it forks end here, too
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def begin(worker: Any) -> None:
+    """What each process does before its first request."""
+    from annotate.celery import SWITCH, bells
+
+    sys.setswitchinterval(SWITCH)
+    bells.start()
+
+
+def forget(server: Any, worker: Any) -> None:
+    """What a process that ended counted stays; its gauges go."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -12,11 +13,22 @@ from annotate.celery import app
 
 
 class Command(BaseCommand):
-    help = "Run a Celery worker for the learn, embed and jobs queues in one process."
+    help = "Run a Celery worker for the learn, embed, jobs and score queues in one process."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--queues", default="learn,embed,jobs", help="Queues to take from.")
-        parser.add_argument("--concurrency", type=int, default=3, help="Threads.")
+        parser.add_argument("--queues", default="learn,embed,jobs,score", help="Queues to take from.")
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=3,
+            help="Tasks at once: threads, or processes of a prefork pool.",
+        )
+        parser.add_argument(
+            "--pool",
+            choices=["threads", "prefork", "solo"],
+            default="threads",
+            help="How they run beside each other.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         end_with_parent()
@@ -25,7 +37,8 @@ class Command(BaseCommand):
             [
                 "--quiet",
                 "worker",
-                "--pool=threads",
+                f"--hostname={options['queues'].replace(',', '-')}-{os.getpid()}@%h",
+                f"--pool={options['pool']}",
                 f"--concurrency={options['concurrency']}",
                 f"--queues={options['queues']}",
                 "--loglevel=WARNING",

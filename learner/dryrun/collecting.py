@@ -6,6 +6,7 @@ tuning: a fixed share of its labels is drawn uniformly from all pairs, and lambd
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,8 +144,13 @@ def new_bank(dimension: int, settings: Settings) -> OnePassBank:
     return OnePassBank(dimension, settings.grid, prior=settings.lambda_prior, ledger=False)
 
 
-def collect(task: Task, rule: str, seed: int, settings: Settings) -> Run:
-    """Let ``rule`` spend the budget and evaluate at every checkpoint. One pick a label."""
+def collect(
+    task: Task, rule: str, seed: int, settings: Settings, watch: Callable[[], None] | None = None
+) -> Run:
+    """Let ``rule`` spend the budget and evaluate at every checkpoint. One pick a label.
+
+    ``watch`` is called after every label; what it raises ends the run.
+    """
     bank = new_bank(task.features.shape[1], settings)
     chooser = Chooser(task, rule, seed)
     chooser.follow(bank)
@@ -159,6 +165,8 @@ def collect(task: Task, rule: str, seed: int, settings: Settings) -> Run:
         used.add(number)
         chooser.close(number)
         _learn(task, number, bank, chooser, tuning)
+        if watch is not None:
+            watch()
         if label in settings.checkpoints:
             p = bank.predict(task.test_z)
             losses.append(log_losses(p, task.test_answer))
