@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import User
@@ -27,6 +27,7 @@ FLAGS = [
     "--no-first-run",
 ]
 ARTEFACTS = Path("test-artifacts")
+expect.set_options(timeout=20_000)  # a busy machine is slow; what never comes fails all the same
 Open = Callable[..., Page]
 
 

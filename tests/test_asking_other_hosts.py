@@ -130,11 +130,13 @@ def test_an_answer_that_is_too_long_or_too_slow_is_cut(settings: Any) -> None:
         server.answer = b"x" * 100_000
         with pytest.raises(TouchstoneError, match="more than 1,000 bytes"):
             outbound.request("GET", server.url, most=1_000)
-        server.before = lambda: time.sleep(0.5)
+        over = threading.Event()
+        server.before = lambda: over.wait(20)
         began = time.monotonic()
         with pytest.raises(TouchstoneError, match="too long"):
             outbound.request("GET", server.url, seconds=0.2)
-        assert time.monotonic() - began < 0.45
+        assert time.monotonic() - began < 10
+        over.set()
 
 
 @pytest.mark.parametrize("beginning", [b"X: ", b"\r\n", b"Content-Length: 9999\r\n\r\n"])
@@ -147,7 +149,7 @@ def test_a_host_that_drips_is_cut_when_the_time_is_up(settings: Any, beginning: 
         began = time.monotonic()
         with pytest.raises(TouchstoneError) as error:
             outbound.request("GET", f"{scheme}://127.0.0.1:{server.getsockname()[1]}/", seconds=0.5)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10
         assert error.value.code == "unanswered"
         thread.join()
 
@@ -156,7 +158,7 @@ def drip(server: socket.socket, beginning: bytes) -> None:
     connection, _address = server.accept()
     with connection, suppress(OSError):
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + beginning)
-        for _ in range(100):
+        for _ in range(400):
             connection.sendall(b"x")
             time.sleep(0.05)
 

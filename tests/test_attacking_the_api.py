@@ -117,12 +117,12 @@ COSTLY: list[tuple[str, str, bytes]] = [
 def test_a_request_that_is_made_to_cost_much_is_refused_quickly(
     project: Project, ada: User, kind: str, body: bytes
 ) -> None:
-    program, began = Program(ada), time.monotonic()
+    program, began = Program(ada), time.process_time()
     answer = program.client.post("/api/v1/projects/tides/prompts", body, content_type=kind)
     assert 400 <= answer.status_code < 500
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert len(answer.content) < 50_000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

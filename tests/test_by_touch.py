@@ -80,7 +80,7 @@ def test_earlier_answers_are_changed(phone: Page) -> None:
 
 def test_differences_and_raw_text(phone: Page) -> None:
     phone.get_by_role("button", name="Differences").tap()
-    assert phone.evaluate("CSS.highlights.get('differs')?.size > 0")
+    until(phone, lambda: phone.evaluate("CSS.highlights.get('differs')?.size > 0"))
     phone.get_by_role("button", name="Raw").tap()
     expect(phone.locator(f"{PAIR} pre.raw").first).to_be_visible()
 

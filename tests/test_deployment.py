@@ -58,7 +58,7 @@ def ask(
     request = deploying.ask(
         project, prompt, [Candidate(text, f"m{i}") for i, text in enumerate(answers or ANSWERS)], user
     )
-    return scoring.wait_for(request, 5)
+    return scoring.wait_for(request, 20)
 
 
 def absorb(project: Project) -> None:

@@ -788,7 +788,7 @@ def test_an_import_that_was_killed_is_run_again_and_ends_in_the_same_state(
     environment = os.environ | {"DATABASE_URL": database_url(), "CELERY_BROKER_URL": "memory://"}
     command = [sys.executable, str(ROOT / "manage.py"), "import_data", str(path), "--project", empty.slug]
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while Prompt.objects.count() < 1000 and time.monotonic() < deadline:
         time.sleep(0.01)
     child.kill()

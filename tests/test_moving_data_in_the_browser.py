@@ -48,6 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def fits(page: Page) -> None:
+    page.wait_for_load_state()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
@@ -86,9 +87,10 @@ def test_without_scripts_a_file_comes_in_as_well(
     page.get_by_label("Drop a file here, or choose one").set_input_files(file)
     page.get_by_role("button", name="Upload and look at it").click()
     page.get_by_role("button", name="Import the file").click()
+    expect(page.get_by_role("link", name="Look again")).to_be_visible()
     running.run(Job.objects.get().pk)
     page.get_by_role("link", name="Look again").click()
-    assert page.get_by_text("2 bad rows skipped.").is_visible()
+    expect(page.get_by_text("2 bad rows skipped.")).to_be_visible()
 
 
 def test_a_dropped_file_is_taken_and_one_that_is_too_large_is_refused_before_it_is_sent(
@@ -168,6 +170,7 @@ def test_an_export_is_asked_for_made_and_taken_away_and_then_made_every_week(
     fits(page)
     keep_picture(page, f"export-{width}")
     page.get_by_role("button", name="Export", exact=True).click()
+    expect(page.get_by_text("It begins as soon as a worker is free.")).to_be_visible()
     running.run(Job.objects.get(kind=Job.Kind.EXPORT).pk)
     with page.expect_download() as download:
         page.get_by_role("link", name="The data").click()

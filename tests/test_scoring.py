@@ -28,7 +28,7 @@ NEW = [
 
 
 def scores(project: Project, items: list[tuple[object, object]] | None = None) -> dict[str, Any]:
-    row = scoring.wait_for(scoring.ask_scores(project, items or NEW), 5)
+    row = scoring.wait_for(scoring.ask_scores(project, items or NEW), 20)
     assert row.state == Scoring.State.DONE
     return dict(row.result)
 
@@ -165,7 +165,7 @@ def test_a_switch_of_the_feature_version_refuses_rather_than_mixing_models(
 
     monkeypatch.setattr(worker, "features_of", switched)
     with pytest.raises(TouchstoneError, match="being switched") as refused:
-        scoring.wait_for(scoring.ask_scores(project, NEW), 5)
+        scoring.wait_for(scoring.ask_scores(project, NEW), 20)
     assert refused.value.code == "unavailable"
 
 

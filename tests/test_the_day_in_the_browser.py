@@ -68,17 +68,24 @@ def test_a_break_hides_the_pair_and_stops_the_clock(
     lease = ready(page)
     page.keyboard.press("b")
     expect(page.get_by_role("heading", name="A break")).to_be_visible()
+    began = seconds_open(page)
     assert_accessible(page)
     keep_picture(page, f"break {width} {scheme}")
     page.keyboard.press("1")
     page.wait_for_timeout(1200)
+    ended = seconds_open(page)
     page.keyboard.press("Enter")
     expect(page.locator("#pause")).to_be_hidden()
     assert press(page, "1") == lease
+    working = seconds_open(page) - (ended - began)
     until_sent(page)
     seconds = Judgment.objects.get().lead_time
     assert seconds is not None
-    assert seconds < 1.7
+    assert seconds < working
+
+
+def seconds_open(page: Page) -> float:
+    return float(page.evaluate("performance.now() / 1000"))
 
 
 def test_after_a_long_break_another_pair_is_there_and_explained(
@@ -188,10 +195,12 @@ def test_side_by_side_long_responses_scroll_together_and_are_not_folded(
     before = [page.locator(f"{PAIR} .response .text").nth(i).bounding_box() for i in (0, 1)]
     page.mouse.move(300, 400)
     page.mouse.wheel(0, 300)
-    page.wait_for_timeout(300)
-    after = [page.locator(f"{PAIR} .response .text").nth(i).bounding_box() for i in (0, 1)]
-    moved = [then["y"] - now["y"] for then, now in zip(before, after, strict=True) if then and now]
-    assert moved == [300, 300]
+
+    def moved() -> list[float]:
+        after = [page.locator(f"{PAIR} .response .text").nth(i).bounding_box() for i in (0, 1)]
+        return [then["y"] - now["y"] for then, now in zip(before, after, strict=True) if then and now]
+
+    until(page, lambda: moved() == [300, 300])
 
 
 def test_wide_code_of_both_sides_scrolls_sideways_together(

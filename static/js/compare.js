@@ -172,10 +172,14 @@
   }
 
   // --- Answering ------------------------------------------------------------------------------------------
-  const open = () => (shown && performance.now() - shown.at >= TOO_SOON ? current() : null);
+  // When the person acted, not when a busy machine came to hand it over; a form is sent by the click before it.
+  let clicked = 0;
+  main.addEventListener("click", (event) => (clicked = event.timeStamp), true);
+  const acted = (event) => (event.type === "submit" ? clicked : event.timeStamp);
+  const open = (event) => (shown && acted(event) - shown.at >= TOO_SOON ? current() : null);
 
   function answer(side, event) {
-    const pair = open();
+    const pair = open(event);
     if (!pair?.querySelector(`.answer[value="${side}"]`)) return;
     leave(pair, pair.dataset.judge, { ...extras(pair), side, lead_time: secondsSeen() }, event);
     whisper(say.saySaved);
@@ -197,7 +201,7 @@
   }
 
   function skip(reason, event) {
-    const pair = open();
+    const pair = open(event);
     if (!pair) return;
     leave(pair, pair.dataset.skip, { reason, note: pair.querySelector("[name=note]").value.trim() }, event);
     whisper(say.saySkipped);
