@@ -173,6 +173,12 @@ def first_reach(counts: Floats, curves: Floats, target: Floats) -> Floats:
     return np.where(index == len(counts), np.inf, exact)
 
 
+def _nearest_reach(counts: Floats, curves: Floats, target: Floats, at: float) -> Floats:
+    """Count nearest to ``at`` at which each row is at ``target``; inf if it never is."""
+    last = first_reach(counts, curves, target - 1e-9)  # just beyond a stretch that has the target itself
+    return np.clip(at, first_reach(counts, curves, target), last)
+
+
 @dataclass(frozen=True)
 class LabelsSaved:
     """How many control labels one active label is worth.
@@ -210,11 +216,13 @@ def labels_saved(
 ) -> LabelsSaved:
     """Control labels needed for the loss that the active arm has at ``at`` labels, per active label.
 
-    ALGORITHMS section 6.3. The control curve is made non-increasing and read between its checkpoints, never
-    beyond its last one: when it does not get there the result is censored ("at least n'/n"). Without ``at``
-    the question is turned round, which suits a live project whose control arm is the shorter one: how many
-    active labels gave the control arm's final loss. The interval resamples prompts and (if given) seeds, the
-    same for both arms. O(draws (S C G + C^2)).
+    ALGORITHMS section 6.3. Both curves are made non-increasing and read between their checkpoints, never beyond
+    the last one: when the control arm does not get there the result is censored ("at least n'/n"). Without
+    ``at`` the question is turned round, which suits a live project whose control arm is the shorter one: how
+    many active labels gave the loss that the control arm ended with, against those it took itself. Where learning
+    stood still a loss belongs to a stretch of counts: with ``at`` that nearest to ``at`` is taken, without it the
+    first of both arms, so that an arm is always worth itself. The interval resamples prompts and (if given)
+    seeds, the same for both arms; with one seed it does not speak of new runs. O(draws (S C G + C^2)).
 
     Parameters
     ----------
@@ -246,15 +254,17 @@ def labels_saved(
     fast = non_increasing(np.vstack([active.mean(), active.resampled(*weights)]))
     slow = non_increasing(np.vstack([control.mean(), control.resampled(*weights)]))
     if at is None:
-        needed_control = np.full(draws + 1, control.counts[-1])
-        needed_active = first_reach(active.counts, fast, slow[:, -1])
-        ratio = np.where(np.isinf(needed_active), 0.0, needed_control / np.maximum(needed_active, 1.0))
-        limit = math.inf
+        target, limit = slow[:, -1], math.inf
+        needed_active = np.maximum(first_reach(active.counts, fast, target), 1.0)
+        needed_control = np.maximum(first_reach(control.counts, slow, target), 1.0)
     else:
-        needed_active = np.full(draws + 1, _count_within(at, active.counts))
-        needed_control = first_reach(control.counts, slow, _read(active.counts, fast, at))
-        limit = float(control.counts[-1])
-        ratio = np.minimum(needed_control, limit) / at
+        target, limit = (
+            _read(active.counts, fast, _count_within(at, active.counts)),
+            float(control.counts[-1]),
+        )
+        needed_active = np.full(draws + 1, float(at))
+        needed_control = _nearest_reach(control.counts, slow, target, at)
+    ratio = np.minimum(needed_control, limit) / needed_active
     return _saved(
         ratio, needed_active, needed_control, limit, _stretch(active.groups, active.seeds), confidence
     )

@@ -195,6 +195,19 @@ def test_equal_arms_save_nothing_that_the_interval_excludes(rng: np.random.Gener
     assert np.mean([one() for _ in range(100)]) >= 0.90
 
 
+@pytest.mark.parametrize("at", [None, 60, 200])
+def test_an_arm_is_worth_itself_where_learning_stands_still_too(
+    rng: np.random.Generator, at: int | None
+) -> None:
+    """Read at its last count in one arm and where it began in the other, a plateau was once worth 2.7 labels."""
+    still = np.array([0.693, 0.60, 0.56, 0.55, 0.552, 0.553, 0.5535])
+    drawn = 0.5 + 0.05 * rng.standard_normal((20, 7)).cumsum(axis=1)
+    for level in (still, *drawn):
+        arm = Curves(COUNTS[:7], level[:, None] + 0.1 * rng.standard_normal((7, 60)), np.arange(60) // 2)
+        ratio = labels_saved(arm, arm, at=at, rng=rng, draws=100).ratio
+        assert (ratio.low, ratio.estimate, ratio.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
 def test_curves_of_other_judgments_are_refused(rng: np.random.Generator) -> None:
     one, two = Curves([1, 2], np.zeros((2, 5))), Curves([1, 2], np.zeros((2, 6)))
     with pytest.raises(LearnerError, match="same judgments"):
