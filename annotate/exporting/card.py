@@ -28,8 +28,9 @@ def card(run: Export, file: Wanted) -> str:
         "Exported from Touchstone on " + timezone.now().strftime("%d %B %Y, %H:%M UTC") + simulated(project),
         "## How it was collected\n\n" + table(("Arm", "Comparisons", "Judgments"), arms(project)),
         "Pairs of the active arm were chosen because they teach most: they are harder, and not a sample of the "
-        "pool. Where `probability` is given, weighting by its inverse corrects for that; control and evaluation "
-        "pairs were drawn uniformly. Rows with split `test` come from prompts set aside for evaluation.",
+        "pool. Weighting the rows of all arms together by the inverse of `probability` corrects for that; active "
+        "pairs alone cannot be, because their rule leaves nothing to chance. Control and evaluation pairs were drawn "
+        "uniformly. Rows with split `test` come from prompts set aside for evaluation.",
         "## Judgments\n\n" + table(("Answer", "Judgments"), answers(project)),
         *agreement(project),
         *weighted(run),

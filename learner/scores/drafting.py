@@ -12,6 +12,7 @@ from learner.scores.lazy import LazyArgmax, exact_differences
 from learner.scores.pairs import PairSpace, WithinPromptPairs
 from learner.selection import Candidates, Pick, Rule, State, WithinPrompt
 from learner.selection.candidates import Doubles, Rows, rank_one_fall
+from learner.selection.choosing import mixed, same_pair
 
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -64,17 +65,19 @@ class Draft:
             return self._describe(self._uniform(_needed(rng)), 0.0, 1 / left)
         if reserve <= 0:
             return self._regular(rng)
-        lucky = _needed(rng).random() < reserve
-        number = self._uniform(_needed(rng)) if lucky else -1
-        regular = self._regular(rng)
-        same = number < 0 or number == self._space.find(regular.first, regular.second)
-        own = (1 - reserve) * regular.probability if same else 0.0
-        pick = self._describe(number, 0.0, 0.0) if lucky else regular
-        return replace(pick, probability=reserve / left + own)
+        if _needed(rng).random() >= reserve:
+            pick = self._regular(rng)
+            own = pick.probability
+        else:
+            number = self._uniform(_needed(rng))
+            pick, regular = self._describe(number, 0.0, None), self._regular(rng, number)
+            own = regular.probability if regular.probability is None or same_pair(regular, pick) else 0.0
+        return replace(pick, probability=mixed(reserve, left, own))
 
-    def _regular(self, rng: np.random.Generator | None) -> Pick:
+    def _regular(self, rng: np.random.Generator | None, near: int = -1) -> Pick:
+        """By the rule; one that looks at a prompt looks at that of the pair ``near``."""
         if self._argmax is None:
-            return self._within(_needed(rng))
+            return self._within(_needed(rng), near)
         best = self._argmax.best()
         if best is None:
             raise LearnerError("PairScores.pick: no eligible pair is left")
@@ -82,14 +85,15 @@ class Draft:
         width = float(np.sqrt(max(best.squared_width, 0.0)))
         return Pick(int(first[0]), int(second[0]), best.score, width, 1.0)
 
-    def _within(self, rng: np.random.Generator) -> Pick:
+    def _within(self, rng: np.random.Generator, near: int) -> Pick:
         space, rule = self._space, self._rule
         if not isinstance(space, WithinPromptPairs) or not isinstance(rule, WithinPrompt):
             raise LearnerError("PairScores: this rule needs prompts, not explicit pairs")
         usable = self._usable()
         left = np.add.reduceat(usable, space.offsets[:-1], dtype=np.int64) * (np.diff(space.offsets) > 0)
         prompts = np.flatnonzero(left)
-        ids = space.span(int(rng.choice(prompts)))
+        prompt = rng.choice(prompts) if near < 0 else space.prompt_of(int(space.rows(np.array([near]))[0][0]))
+        ids = space.span(int(prompt))
         first, second = space.rows(ids[usable[ids]])
         inside = Candidates(space.features, first, second, np.zeros(len(first), np.int64))
         return rule.within(self._state, inside, rng, 1 / len(prompts))
@@ -109,7 +113,7 @@ class Draft:
         usable[list(self._hidden)] = False
         return usable
 
-    def _describe(self, number: int, score: float, probability: float) -> Pick:
+    def _describe(self, number: int, score: float, probability: float | None) -> Pick:
         ids: Rows = np.array([number])
         first, second = self._space.rows(ids)
         z = exact_differences(self._space, ids)[0]

@@ -29,14 +29,15 @@ class Pick:
     first, second : response rows
     score : the rule's score of the pair at the moment of choosing
     width : exact pair width |z|_P at that moment
-    probability : with which this pair was chosen (1.0 for a deterministic rule)
+    probability : with which this pair was chosen: 1.0 by a deterministic rule; None where it is not known, since the
+        rule draws from a posterior (drts)
     """
 
     first: int
     second: int
     score: float
     width: float
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)

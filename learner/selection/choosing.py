@@ -9,7 +9,7 @@ import numpy as np
 
 from learner.errors import LearnerError
 from learner.selection.candidates import Candidates, Pick, State
-from learner.selection.rules import RULES, Rule, Uniform
+from learner.selection.rules import RULES, Rule, Uniform, WithinPrompt
 
 
 def choose(
@@ -63,17 +63,40 @@ def choose(
 def reserve_or(
     rule: str | Rule, state: State, left: Candidates, rng: np.random.Generator, share: float
 ) -> Pick:
-    """One pick by the rule, or with probability ``share`` a uniform one; the probability covers both ways."""
+    """One pick by the rule, or with probability ``share`` a uniform one; the pick's probability covers both ways."""
     chosen: Rule = rule_named(rule) if isinstance(rule, str) else rule
     if share <= 0 or isinstance(chosen, Uniform):
         return chosen(state, left, rng)
     if rng.random() < share:
-        uniform, regular = Uniform()(state, left, rng), chosen(state, left, rng)
-        same = {uniform.first, uniform.second} == {regular.first, regular.second}
-        own = (1 - share) * regular.probability if same else 0.0
-        return replace(uniform, probability=share * uniform.probability + own)
-    regular = chosen(state, left, rng)
-    return replace(regular, probability=(1 - share) * regular.probability + share / len(left))
+        pick = Uniform()(state, left, rng)
+        own = _own_probability(chosen, state, left, pick, rng)
+    else:
+        pick = chosen(state, left, rng)
+        own = pick.probability
+    return replace(pick, probability=mixed(share, len(left), own))
+
+
+def mixed(share: float, left: int, own: float | None) -> float | None:
+    """Probability of a pair that a rule picks with ``own``, when ``share`` of the picks are uniform over ``left``."""
+    return None if own is None else share / left + (1 - share) * own
+
+
+def same_pair(one: Pick, other: Pick) -> bool:
+    """Whether two picks name the same responses, whichever way round."""
+    return {one.first, one.second} == {other.first, other.second}
+
+
+def _own_probability(
+    rule: Rule, state: State, left: Candidates, pick: Pick, rng: np.random.Generator
+) -> float | None:
+    """With which probability the rule itself picks this pair: it does so at all if it is the best where it looks."""
+    if not isinstance(rule, WithinPrompt):
+        own = rule(state, left, rng)
+    else:
+        prompt = left.prompt[(left.first == pick.first) & (left.second == pick.second)]
+        inside = left.only(left.prompt == prompt[0])
+        own = rule.within(state, inside, rng, 1 / len(np.unique(left.prompt)))
+    return own.probability if own.probability is None or same_pair(own, pick) else 0.0
 
 
 def rule_named(name: str) -> Rule:

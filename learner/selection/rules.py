@@ -60,10 +60,12 @@ class WithinPrompt:
     """Rule: draw a prompt uniformly among those that still have pairs, then the best of its pairs. O(N + K d^2).
 
     ``scores(state, candidates of the prompt, rng)`` returns the score of each pair, and where its second response
-    leads (the pick then names that one first).
+    leads (the pick then names that one first). ``draws``: the scores are drawn at random, so that the probability of
+    a pick is not known.
     """
 
     scores: Callable[[State, Candidates, np.random.Generator], Led]
+    draws: bool = False
 
     def __call__(self, state: State, candidates: Candidates, rng: np.random.Generator) -> Pick:
         prompts = np.unique(candidates.prompt)
@@ -73,11 +75,12 @@ class WithinPrompt:
         return self.within(state, inside, rng, 1 / len(prompts))
 
     def within(self, state: State, inside: Candidates, rng: np.random.Generator, probability: float) -> Pick:
-        """Choose among the pairs of one prompt that was drawn with this probability."""
+        """Choose among the pairs of one prompt, which was drawn with this probability."""
         score, swapped = self.scores(state, inside, rng)
         first, second = np.where(swapped, (inside.second, inside.first), (inside.first, inside.second))
         led = Candidates(inside.features, first, second, inside.prompt)
-        return _pick(led, score, widths_and_margins(state, led)[0], probability)
+        q = widths_and_margins(state, led)[0]
+        return _pick(led, score, q, None if self.draws else probability)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def first_best(score: Floats) -> int:
     return int(np.argmax(score >= best - TIE * abs(best)))
 
 
-def _pick(candidates: Candidates, score: Floats, q: Floats, probability: float = 1.0) -> Pick:
+def _pick(candidates: Candidates, score: Floats, q: Floats, probability: float | None = 1.0) -> Pick:
     if not len(candidates):
         raise LearnerError("selection: no eligible pair is left")
     i = first_best(score)
@@ -221,6 +224,6 @@ RULES: dict[str, Rule] = {
     "bald": Scored(bald),
     "info_max": Scored(info_max),
     "delta_ucb": Scored(delta_ucb, margin="rises"),
-    "drts": WithinPrompt(drts),
+    "drts": WithinPrompt(drts, draws=True),
     "max_min_lcb": WithinPrompt(max_min_lcb),
 }

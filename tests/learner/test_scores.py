@@ -234,6 +234,42 @@ def test_the_random_reserve_is_drawn_and_its_probability_reported() -> None:
     assert hits / 800 == pytest.approx(0.75, abs=0.05)
 
 
+@pytest.mark.parametrize("reserve", [0.0, 0.5])
+def test_a_rule_inside_prompts_reports_how_often_it_picks_each_pair(reserve: float) -> None:
+    """Dense and incremental: the reported probabilities are those of the draws, and add up to one."""
+    features = np.random.default_rng(3).normal(size=(12, 4))
+    prompt, theta = np.repeat([0, 0, 0, 1, 2, 3], 2), np.random.default_rng(0).normal(size=4)
+    scores = PairScores(
+        features, prompt, rule="best_worst", norm_cap=None, near_duplicate=None, random_reserve=reserve
+    )
+    scores.reset(theta, np.eye(4))
+    pool, state, rng = (
+        Candidates.within_prompts(features, prompt),
+        State(theta, np.eye(4)),
+        np.random.default_rng(1),
+    )
+    dense = [choose("best_worst", state, pool, rng, random_reserve=reserve)[0] for _ in range(1500)]
+    for picks in (dense, [scores.pick(rng=rng)[0] for _ in range(1500)]):
+        told = {frozenset((pick.first, pick.second)): pick.probability for pick in picks}
+        assert all(told[frozenset((pick.first, pick.second))] == pick.probability for pick in picks)
+        assert sum(p or 0.0 for p in told.values()) == pytest.approx(1.0)
+        for pair, probability in told.items():
+            seen = sum({pick.first, pick.second} == pair for pick in picks) / len(picks)
+            assert seen == pytest.approx(probability, abs=0.06)
+
+
+@pytest.mark.parametrize("reserve", [0.0, 0.5])
+def test_what_is_drawn_from_a_posterior_reports_no_probability(reserve: float) -> None:
+    features, prompt, _ = a_pool(3, 4, False)
+    scores = PairScores(features, prompt, rule="drts", random_reserve=reserve)
+    scores.reset(np.zeros(4), np.eye(4))
+    pool, rng = Candidates.within_prompts(features, prompt), np.random.default_rng(1)
+    picks = [
+        choose("drts", State(np.zeros(4), np.eye(4)), pool, rng, random_reserve=reserve)[0] for _ in range(9)
+    ]
+    assert {pick.probability for pick in picks + [scores.pick(rng=rng)[0] for _ in range(9)]} == {None}
+
+
 def test_pairs_are_numbered_by_prompt_then_rows_and_numbers_decode() -> None:
     features, prompt, eligible = a_pool(8, 3, False)
     space = WithinPromptPairs(features, prompt, eligible)
