@@ -13,9 +13,9 @@ from learner.errors import LearnerError
 from learner.scores.device import pairs_of
 from learner.scores.drafting import Draft
 from learner.scores.lazy import LazyArgmax, exact_differences
-from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix, checked_finite, checked_pool
+from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix
 from learner.selection import Pick, Scored, State, kept_pairs
-from learner.selection.candidates import Doubles, Floats, checked_state
+from learner.selection.candidates import Doubles, Floats, check_features, checked_pool, checked_state
 from learner.selection.choosing import rule_named
 
 __all__ = ["PairScores", "Pick"]
@@ -74,9 +74,7 @@ class PairScores:
         random_reserve: float = 0.0,
         device: str = "cpu",
     ) -> None:
-        groups = np.asarray(prompt, dtype=np.int64)
-        allowed = np.ones(len(groups), bool) if eligible is None else np.asarray(eligible, dtype=bool)
-        checked_pool(features, groups, allowed)
+        groups, allowed = checked_pool(features, prompt, eligible, "PairScores")
         self._options: dict[str, Any] = {
             "rule": rule,
             "radius": radius,
@@ -111,7 +109,7 @@ class PairScores:
         >>> scores.pick()[0].first
         2
         """
-        checked_finite(differences)
+        check_features(differences, "PairScores")
         self = cls.__new__(cls)
         self._options = {
             "rule": rule,

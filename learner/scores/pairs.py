@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.errors import LearnerError
 from learner.selection.candidates import Floats, Rows
 
 Where = slice | Rows
@@ -231,22 +230,3 @@ def _gram(left: Floats, right: Floats, j: Rows, k: Rows) -> Floats:
 
 def _direct(left: Floats, right: Floats, j: Rows, k: Rows) -> Floats:
     return np.asarray(np.einsum("bpt,bpt->bp", left[:, j] - left[:, k], right[:, j] - right[:, k]))
-
-
-def checked_pool(features: Floats, prompt: Rows, eligible: NDArray[np.bool_]) -> None:
-    """Raise LearnerError unless the pool's arrays fit together and are finite. O(M d), a block at a time."""
-    shapes = f"features {features.shape}, prompt {prompt.shape}, eligible {eligible.shape}"
-    if features.ndim != 2 or prompt.shape != features.shape[:1] or eligible.shape != prompt.shape:
-        raise LearnerError(f"PairScores: the pool's arrays do not fit: {shapes}")
-    checked_finite(features)
-
-
-def checked_finite(features: Floats) -> None:
-    """Raise LearnerError naming the first row that is not finite."""
-    if features.ndim != 2 or features.dtype.kind != "f":
-        raise LearnerError(f"PairScores: features are a float matrix, not {features.dtype} {features.shape}")
-    step = max(1, _BLOCK_FLOATS // max(1, features.shape[1]))
-    for begin in range(0, len(features), step):
-        sound = np.isfinite(features[begin : begin + step]).all(axis=1)
-        if not sound.all():
-            raise LearnerError(f"PairScores: features of row {begin + int(np.argmin(sound))} are not finite")

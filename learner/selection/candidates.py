@@ -18,6 +18,7 @@ Rows = NDArray[np.int64]
 TIE = 1e-9  # scores closer than this (relative) are a tie: the smallest pair id wins, whatever the rounding
 MOST_MEDIANS = 2.5  # of |z|: measured with junk in the pool, docs/benchmarks.md
 NORM_SLACK = 1e-5  # thresholds on |z| leave room for float32, so that copies of a pair stand or fall together
+_BLOCK_FLOATS = 1 << 18  # features of a block stay in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Pick:
 class State:
     """What selection reads of an estimator: theta (d,), covariance P (d, d) and confidence radius beta.
 
+    LearnerError where shapes do not fit, a number is not finite or the radius is negative.
+
     >>> State(np.zeros(2), np.eye(2)).after(np.array([1.0, 0.0])).covariance[0, 0]
     np.float64(0.8)
     """
@@ -56,6 +59,7 @@ class State:
         theta, covariance = checked_state(
             self.theta, self.covariance, len(np.atleast_1d(self.theta)), "State"
         )
+        check_radius(self.radius, "State")
         object.__setattr__(self, "theta", theta)
         object.__setattr__(self, "covariance", covariance)
 
@@ -97,11 +101,22 @@ class Candidates:
     ) -> Candidates:
         """Every pair of two eligible responses to one prompt, by prompt, then first, then second row. O(N d).
 
+        Parameters
+        ----------
+        features : (M, d) floats
+        prompt : (M,) integers, the prompt of each response, in any order
+        eligible : (M,) booleans; False keeps a response out
+        norm_cap, near_duplicate : as for ``kept_pairs``
+
+        Raises
+        ------
+        LearnerError
+            Arrays that do not fit, features that are not finite.
+
         >>> Candidates.within_prompts(np.eye(4), [7, 3, 7, 7]).first.tolist()
         [0, 0, 2]
         """
-        groups = np.asarray(prompt, dtype=np.int64)
-        allowed = np.ones(len(groups), bool) if eligible is None else np.asarray(eligible, dtype=bool)
+        groups, allowed = checked_pool(features, prompt, eligible, "Candidates")
         first: list[Rows] = [np.zeros(0, np.int64)]
         second: list[Rows] = [np.zeros(0, np.int64)]
         for name in np.unique(groups[allowed]):
@@ -190,6 +205,45 @@ def checked_state(
         raise LearnerError(
             f"{where}: theta {vector.shape} and covariance {matrix.shape} do not fit {dimension} features"
         )
-    if not (np.isfinite(vector).all() and np.isfinite(matrix).all()):
-        raise LearnerError(f"{where}: theta or covariance is not finite")
+    for name, array in (("theta", vector), ("covariance", matrix)):
+        if not np.isfinite(array).all():
+            place = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise LearnerError(f"{where}: {name} is not finite at {place}")
     return vector, matrix
+
+
+def check_radius(radius: float, where: str) -> None:
+    """Raise LearnerError unless beta is finite and not negative."""
+    if not 0 <= radius < np.inf:
+        raise LearnerError(f"{where}: radius is {radius!r}, expected a finite number of at least 0")
+
+
+def checked_pool(
+    features: Floats, prompt: ArrayLike, eligible: ArrayLike | None, where: str
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Prompt (M,) of every response and whether it is eligible (M,), all if not given. O(M d), a block at a time.
+
+    LearnerError unless they fit the features (M, d), which are finite.
+    """
+    groups = np.asarray(prompt)
+    allowed = np.ones(len(features), bool) if eligible is None else np.asarray(eligible)
+    if features.ndim != 2 or groups.shape != features.shape[:1] or allowed.shape != groups.shape:
+        shapes = f"features {features.shape}, prompt {groups.shape}, eligible {allowed.shape}"
+        raise LearnerError(f"{where}: the pool's arrays do not fit: {shapes}")
+    if groups.size and (groups.dtype.kind not in "iu" or allowed.dtype != bool):
+        raise LearnerError(
+            f"{where}: prompt is integers and eligible booleans, not {groups.dtype} and {allowed.dtype}"
+        )
+    check_features(features, where)
+    return groups.astype(np.int64, copy=False), allowed.astype(bool, copy=False)
+
+
+def check_features(features: Floats, where: str) -> None:
+    """Raise LearnerError naming the first row that is not finite. O(M d), a block at a time."""
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise LearnerError(f"{where}: features are a float matrix, not {features.dtype} {features.shape}")
+    step = max(1, _BLOCK_FLOATS // max(1, features.shape[1]))
+    for begin in range(0, len(features), step):
+        sound = np.isfinite(features[begin : begin + step]).all(axis=1)
+        if not sound.all():
+            raise LearnerError(f"{where}: features of row {begin + int(np.argmin(sound))} are not finite")

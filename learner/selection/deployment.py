@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from learner.errors import LearnerError
-from learner.selection.candidates import Doubles, State, checked_state
+from learner.selection.candidates import Doubles, State, check_features, check_radius, checked_state
 
 DeploymentRule = Callable[[State, Doubles, np.random.Generator], tuple[int, int]]
 
@@ -30,13 +30,19 @@ def deployment_pair(
     -------
     (a, a') : rows of ``features``; equal when no rival is plausible: show one answer and ask nothing
 
+    Raises
+    ------
+    LearnerError
+        No response, arrays that do not fit or are not finite, a radius that is negative or not finite.
+
     >>> deployment_pair([1.0, 0.0], np.eye(2), [[0.0, 0.0], [1.0, 0.0], [0.9, 5.0]], radius=1.0)
     (1, 2)
     >>> deployment_pair([1.0, 0.0], np.eye(2), [[0.0, 0.0], [1.0, 0.0], [0.9, 5.0]], radius=0.0)
     (1, 1)
     """
-    phi = _checked_features(features)
+    phi = _checked_features(features, np.size(theta))
     vector, matrix = checked_state(theta, covariance, phi.shape[1], "deployment_pair")
+    check_radius(radius, "deployment_pair")
     reward = phi @ vector
     best = int(np.argmax(reward))
     z = phi - phi[best]
@@ -50,10 +56,11 @@ def optimistic(state: State, features: Doubles, rng: np.random.Generator) -> tup
 
 
 def random_two(state: State, features: Doubles, rng: np.random.Generator) -> tuple[int, int]:
-    """Two different responses drawn uniformly. O(K)."""
-    if len(features) < 2:
+    """Two different responses drawn uniformly. O(K d), for features are checked."""
+    count = len(_checked_features(features, len(state.theta)))
+    if count < 2:
         return 0, 0
-    first, second = rng.choice(len(features), size=2, replace=False)
+    first, second = rng.choice(count, size=2, replace=False)
     return int(first), int(second)
 
 
@@ -80,17 +87,18 @@ def best_quantile(
 
 
 def _ranked(state: State, features: Doubles, rank: int) -> tuple[int, int]:
-    phi = _checked_features(features)
+    phi = _checked_features(features, len(state.theta))
     order = np.argsort(-(phi @ state.theta), kind="stable")
     return int(order[0]), int(order[min(rank, len(order) - 1)])
 
 
-def _checked_features(features: ArrayLike) -> Doubles:
+def _checked_features(features: ArrayLike, dimension: int) -> Doubles:
     phi = np.asarray(features, dtype=np.float64)
-    if phi.ndim != 2 or not len(phi):
-        raise LearnerError(f"deployment: features of at least one response, (K, d), not {phi.shape}")
-    if not np.isfinite(phi).all():
-        raise LearnerError("deployment: features are not finite")
+    if phi.ndim != 2 or not len(phi) or phi.shape[1] != dimension:
+        raise LearnerError(
+            f"deployment: features of at least one response, (K, {dimension}) as theta is, not {phi.shape}"
+        )
+    check_features(phi, "deployment")
     return phi
 
 

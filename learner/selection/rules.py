@@ -184,7 +184,10 @@ def drts(state: State, inside: Candidates, rng: np.random.Generator) -> Led:
     rows = np.unique(np.concatenate([inside.first, inside.second]))
     phi = np.asarray(inside.features[rows], np.float64)
     phi -= phi.mean(axis=0)  # what all responses share cancels in every pair
-    values, vectors = np.linalg.eigh(phi @ state.covariance @ phi.T)
+    spread = phi @ state.covariance @ phi.T
+    if not np.isfinite(spread).all():
+        raise LearnerError(f"drts: Phi P Phi^T of rows {rows.tolist()} is not finite: are the features?")
+    values, vectors = np.linalg.eigh(spread)
     root = vectors * np.sqrt(np.maximum(values, 0))
     high, low = phi @ state.theta + state.radius * rng.standard_normal((2, len(rows))) @ root.T
     a, b = np.searchsorted(rows, inside.first), np.searchsorted(rows, inside.second)

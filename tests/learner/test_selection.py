@@ -264,10 +264,42 @@ def test_ties_go_to_the_smallest_pair() -> None:
 def test_an_unknown_rule_and_a_broken_state_are_named() -> None:
     with pytest.raises(LearnerError, match="no rule named 'best'"):
         choose("best", a_state(), a_pool(), np.random.default_rng(0))
-    with pytest.raises(LearnerError, match="not finite"):
+    with pytest.raises(LearnerError, match=r"theta is not finite at \[0\]"):
         State(np.array([np.nan]), np.eye(1))
+    with pytest.raises(LearnerError, match=r"covariance is not finite at \[1, 0\]"):
+        State(np.zeros(2), np.array([[1.0, 0.0], [np.inf, 1.0]]))
     with pytest.raises(LearnerError, match="do not fit"):
         State(np.zeros(3), np.eye(2))
+
+
+@pytest.mark.parametrize("radius", [-0.1, np.nan, np.inf])
+def test_a_radius_that_is_negative_or_not_finite_is_refused(radius: float) -> None:
+    with pytest.raises(LearnerError, match="State: radius"):
+        State(np.zeros(2), np.eye(2), radius)
+    with pytest.raises(LearnerError, match="deployment_pair: radius"):
+        deployment_pair(np.zeros(2), np.eye(2), np.eye(2), radius)
+
+
+def test_a_pool_that_does_not_fit_or_is_not_finite_is_refused_with_its_place() -> None:
+    features, broken = np.eye(4), np.eye(4)
+    broken[2, 1] = np.nan
+    for pool, prompt, eligible, words in (
+        (broken, [0, 0, 0, 0], None, "features of row 2 are not finite"),
+        (features, [0, 0, 0], None, "do not fit"),
+        (features, [0, 0, 0, 0, 0], None, "do not fit"),
+        (features, [0.0, 0.5, 0.0, 0.0], None, "prompt is integers"),
+        (features, [0, 0, 0, 0], [True, False], "do not fit"),
+        (features, [0, 0, 0, 0], [0, 1, 2, 3], "eligible booleans"),
+        (features[0], [0, 0, 0, 0], None, "do not fit"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            Candidates.within_prompts(pool, prompt, eligible=eligible)
+
+
+def test_drts_says_what_it_cannot_draw_from() -> None:
+    pool = Candidates.within_prompts(np.array([[1e200, 0.0], [0.0, 1.0]]), [0, 0])
+    with pytest.raises(LearnerError, match="drts"):
+        RULES["drts"](State(np.zeros(2), np.eye(2)), pool, np.random.default_rng(0))
 
 
 @settings(max_examples=40, deadline=None)
@@ -310,6 +342,17 @@ def test_deployment_refuses_features_that_are_not_finite() -> None:
         deployment_pair(np.zeros(2), np.eye(2), [[0.0, np.inf]], 1.0)
     with pytest.raises(LearnerError, match="at least one response"):
         deployment_pair(np.zeros(2), np.eye(2), np.zeros((0, 2)), 1.0)
+
+
+@pytest.mark.parametrize("name", DEPLOYMENT_RULES)
+def test_every_deployment_rule_refuses_features_it_cannot_use(name: str) -> None:
+    for features, words in (
+        (np.zeros((0, 4)), "at least one response"),
+        (np.zeros((3, 5)), r"\(K, 4\).*\(3, 5\)"),
+        (np.array([[0.0] * 4, [np.nan] * 4]), "row 1 are not finite"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            DEPLOYMENT_RULES[name](a_state(), features, np.random.default_rng(0))
 
 
 def test_a_pick_is_a_value() -> None:
