@@ -9,7 +9,14 @@ from typing import Self
 import numpy as np
 
 from learner.errors import LearnerError
-from learner.estimators.contract import Array, Update, check_answer, check_answers, check_rows
+from learner.estimators.contract import (
+    Array,
+    Update,
+    check_answer,
+    check_answers,
+    check_rows,
+    check_squares,
+)
 from learner.estimators.likelihood import Preference
 from learner.estimators.onepass import OnePass
 from learner.estimators.settings import Settings
@@ -114,6 +121,7 @@ class OnePassBank:
         row = check_rows(z, self.dimension, "z")
         if len(row) != 1:
             raise LearnerError(f"z has shape {np.shape(z)}, expected ({self.dimension},)")
+        check_squares(row, np.array([rho]), min(member.largest for member in self.members))
         model = Preference(self.member.settings.tie)
         margins = [float(rho * member.reward(row)[0]) for member in self.members]
         self.losses += [model.loss(margin, label) for margin in margins]
@@ -127,7 +135,7 @@ class OnePassBank:
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """Teach all members the rows in their order."""
         rows = check_rows(Z, self.dimension, "Z")
-        labels, weights = check_answers(y, weight, len(rows))
+        labels, weights = check_answers(y, weight, rows)
         for member in self.members:
             member.learn_many(rows, labels, weights)
 

@@ -83,7 +83,7 @@ class BatchMLE:
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """Keep judgments; O(n d)."""
         rows = check_rows(Z, self._dimension, "Z")
-        labels, weights = check_answers(y, weight, len(rows))
+        labels, weights = check_answers(y, weight, rows)
         self._parts.append((rows * weights[:, None], labels.copy()))
         self._factor = None
 

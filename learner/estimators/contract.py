@@ -102,8 +102,17 @@ def check_rows(rows: Any, dimension: int, name: str, dtype: Any = np.float64) ->
     return matrix
 
 
-def check_answers(y: Any, weight: Any, n: int) -> tuple[Array, Array]:
-    """Labels and weights for n differences (weights default to 1), each checked with its row in the error."""
+def largest_square(dtype: Any, regularization: float = 1.0, power: float = 1.0) -> float:
+    """The largest ``|z|^2`` whose power is finite in this precision, and so ``z^T P z <= |z|^2 / lambda``. O(1)."""
+    return float(np.finfo(dtype).max ** (1.0 / power) * min(1.0, regularization))
+
+
+def check_answers(y: Any, weight: Any, rows: Array, largest: float | None = None) -> tuple[Array, Array]:
+    """Labels and weights (default 1) of n differences (n, d), each checked with its row in the error. O(n d).
+
+    No ``|weight z|^2`` may exceed `largest` (by default what the rows' precision holds): theta would become NaN.
+    """
+    n = len(rows)
     labels = np.asarray(y, dtype=np.float64)
     rho = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
     for name, array in (("y", labels), ("weight", rho)):
@@ -117,7 +126,21 @@ def check_answers(y: Any, weight: Any, n: int) -> tuple[Array, Array]:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise LearnerError(f"weight[{row}] is {rho[row]}, expected a finite number of at least 0")
+    check_squares(rows, rho, largest_square(rows.dtype) if largest is None else largest)
     return labels, rho
+
+
+def check_squares(rows: Array, weight: Array, largest: float) -> None:
+    """Raise `LearnerError` for the first row whose ``|weight z|^2`` exceeds `largest`. O(n d)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = rows * weight.astype(rows.dtype)[:, None]
+        squares = np.einsum("nd,nd->n", scaled, scaled)
+    sound = squares <= largest  # not so for NaN
+    if not sound.all():
+        row = int(np.argmin(sound))
+        raise LearnerError(
+            f"z of row {row} is not finite or too large: |weight z|^2 = {squares[row]}, above {largest:.3g}"
+        )
 
 
 def check_confidence(confidence: float) -> float:

@@ -15,6 +15,7 @@ from learner.estimators.contract import (
     check_answers,
     check_dimension,
     check_rows,
+    largest_square,
 )
 from learner.estimators.likelihood import Preference
 from learner.estimators.settings import Settings
@@ -172,20 +173,20 @@ class HessianFree:
         row = check_rows(z, self._dimension, "z")
         if len(row) != 1:
             raise LearnerError(f"z has shape {np.shape(z)}, expected ({self._dimension},)")
-        self._learn(rho * row, np.array([label]))
+        self.learn_many(row, np.array([label]), np.array([rho]))
         return None
 
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """One step for each row, in order, to the same bits as `learn_one`."""
         rows = check_rows(Z, self._dimension, "Z")
-        labels, weights = check_answers(y, weight, len(rows))
+        labels, weights = check_answers(y, weight, rows, largest_square(rows.dtype, power=3.0))
         for index in range(len(rows)):
             self._learn(weights[index] * rows[index : index + 1], labels[index : index + 1])
 
     def learn_batch(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """One step for all rows together, as Algorithm 5 does with mini-batches."""
         rows = check_rows(Z, self._dimension, "Z")
-        labels, weights = check_answers(y, weight, len(rows))
+        labels, weights = check_answers(y, weight, rows, largest_square(rows.dtype, power=3.0))
         if len(rows):
             self._learn(weights[:, None] * rows, labels)
 

@@ -153,13 +153,13 @@ class SGD:
         row = check_rows(z, self._dimension, "z")
         if len(row) != 1:
             raise LearnerError(f"z has shape {np.shape(z)}, expected ({self._dimension},)")
-        self._learn(rho * row[0], label)
+        self.learn_many(row, np.array([label]), np.array([rho]))
         return None
 
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """One step for each row, in order; O(n d)."""
         rows = check_rows(Z, self._dimension, "Z")
-        labels, weights = check_answers(y, weight, len(rows))
+        labels, weights = check_answers(y, weight, rows)
         for row, label, rho in zip(rows, labels.tolist(), weights.tolist(), strict=True):
             self._learn(rho * row, label)
 

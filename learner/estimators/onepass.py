@@ -19,6 +19,7 @@ from learner.estimators.contract import (
     check_answers,
     check_dimension,
     check_rows,
+    largest_square,
 )
 from learner.estimators.likelihood import Preference
 from learner.estimators.projection import project
@@ -94,6 +95,8 @@ class OnePass:
         period = max(REFRESH_EVERY[dtype], self._dimension) if refresh_every is None else int(refresh_every)
         self._refresh_every = -(-max(1, period) // ROWS) * ROWS
         self._preference = Preference(self.settings.tie)
+        power = 1.0 if math.isinf(self.settings.norm_bound) else 2.0  # the projection takes |theta|^3
+        self.largest = largest_square(dtype, self.settings.regularization, power)
         self._begin(ledger)
 
     def _begin(self, ledger: bool) -> None:
@@ -175,7 +178,7 @@ class OnePass:
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """Learn judgments in the order of the rows, each as by `learn_one`, to the same bits; O(n d^2)."""
         rows = check_rows(Z, self._dimension, "Z", self.dtype)
-        labels, weights = check_answers(y, weight, len(rows))
+        labels, weights = check_answers(y, weight, rows, self.largest)
         with one_thread:
             for row, label, rho in zip(rows, labels.tolist(), weights.tolist(), strict=True):
                 vector = self._ops.vector(row)
@@ -190,7 +193,7 @@ class OnePass:
         u = self._covariance.times(z)
         q = ops.dot(z, u)
         margin = ops.dot(z, self._theta)
-        if not (math.isfinite(size) and math.isfinite(q)):
+        if not (size <= self.largest and math.isfinite(q)):
             raise LearnerError(f"z is not finite or too large: |z|^2 = {size}, z . Pz = {q}")
         margin = self._step(z, u, q, margin, y)
         curvature = self._preference.moments(margin)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,8 @@ BAD = {
     "z a matrix": (np.zeros((2, D)), 1.0, 1.0, "shape"),
     "z not a number": (np.full(D, np.nan), 1.0, 1.0, "finite"),
     "z infinite": (np.full(D, np.inf), 1.0, 1.0, "finite"),
+    "z too large": (np.full(D, 1e155), 1.0, 1.0, "finite"),
+    "z too large by its weight": (np.full(D, 1e100), 1.0, 1e100, "finite"),
     "y above 1": (np.ones(D), 1.5, 1.0, "y"),
     "y below 0": (np.ones(D), -0.1, 1.0, "y"),
     "y not a number": (np.ones(D), np.nan, 1.0, "y"),
@@ -175,6 +178,30 @@ def test_a_wrong_judgment_is_refused_and_changes_nothing(
                 np.stack([0.5 * np.ones(len(z)), z]), np.array([1.0, y]), np.array([1.0, weight])
             )
     assert state_digest(model.state()) == before
+
+
+@every
+def test_a_large_difference_is_refused_or_learned_but_never_turns_theta_to_nan(
+    build: Build,
+) -> None:
+    model, (Z, _, _) = build(), judgments(2)
+    with contextlib.suppress(LearnerError):
+        model.learn_many(np.stack([1e150 * Z[0], Z[1]] * 9), np.resize([1.0, 0.0, 0.0], 18))
+    for name, array in model.state().items():
+        assert name.endswith("settings") or np.isfinite(array).all(), name
+
+
+def test_members_of_a_bank_refuse_a_large_difference_together() -> None:
+    bank = OnePassBank(D, (0.5, 5.0), dtype="float32")
+    bank.learn_many(*judgments(40))
+    before = state_digest(bank.state())
+    large = np.full(D, 1e19)  # |z|^2 = 6e38: no float32
+    for call in (bank.observe, bank.learn_one):
+        with pytest.raises(LearnerError, match="too large"):
+            call(large, 1.0)
+    with pytest.raises(LearnerError, match=r"row 1 .*too large"):
+        bank.learn_many(np.stack([np.ones(D), large]), np.ones(2))
+    assert state_digest(bank.state()) == before
 
 
 @every
