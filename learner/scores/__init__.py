@@ -15,7 +15,14 @@ from learner.scores.drafting import Draft
 from learner.scores.lazy import LazyArgmax, exact_differences
 from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix
 from learner.selection import Pick, Scored, State, kept_pairs
-from learner.selection.candidates import Doubles, Floats, check_features, checked_pool, checked_state
+from learner.selection.candidates import (
+    Doubles,
+    Floats,
+    check_features,
+    check_shares,
+    checked_pool,
+    checked_state,
+)
 from learner.selection.choosing import rule_named
 
 __all__ = ["PairScores", "Pick"]
@@ -45,7 +52,7 @@ class PairScores:
     Raises
     ------
     LearnerError
-        Arrays that do not fit, features that are not finite, an unknown rule.
+        Arrays that do not fit, features that are not finite, an unknown rule, a cap below 1, a reserve outside 0 to 1.
 
     Notes
     -----
@@ -125,6 +132,7 @@ class PairScores:
         return self
 
     def _start(self, space: PairSpace) -> None:
+        check_shares(self._options["per_prompt_cap"], self._options["random_reserve"], "PairScores")
         self._space, self._rule = space, rule_named(self._options["rule"])
         self._excluded: dict[tuple[int, int], None] = {}
         self._asked: dict[int, int] = {}

@@ -218,6 +218,14 @@ def check_radius(radius: float, where: str) -> None:
         raise LearnerError(f"{where}: radius is {radius!r}, expected a finite number of at least 0")
 
 
+def check_shares(per_prompt_cap: int | None, random_reserve: float, where: str) -> None:
+    """Raise LearnerError unless a prompt may have a pair at all and the reserve is a share."""
+    if per_prompt_cap is not None and not per_prompt_cap >= 1:
+        raise LearnerError(f"{where}: per_prompt_cap is {per_prompt_cap!r}, expected at least 1, or None")
+    if not 0 <= random_reserve <= 1:
+        raise LearnerError(f"{where}: random_reserve is {random_reserve!r}, expected a share from 0 to 1")
+
+
 def checked_pool(
     features: Floats, prompt: ArrayLike, eligible: ArrayLike | None, where: str
 ) -> tuple[Rows, NDArray[np.bool_]]:

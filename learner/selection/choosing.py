@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from learner.errors import LearnerError
-from learner.selection.candidates import Candidates, Pick, State
+from learner.selection.candidates import Candidates, Pick, State, check_shares
 from learner.selection.rules import RULES, Rule, Uniform, WithinPrompt
 
 
@@ -39,13 +39,15 @@ def choose(
     Raises
     ------
     LearnerError
-        When no pair at all can be picked; fewer than ``count`` are returned when they run out.
+        When no pair at all can be picked; fewer than ``count`` are returned when they run out. A cap below 1, a
+        reserve outside 0 to 1.
 
     >>> pool = Candidates.within_prompts(np.diag([3.0, 2.0, 1.0]), [0, 0, 0])
     >>> state = State(np.zeros(3), np.eye(3))
     >>> [(p.first, p.second) for p in choose("d_optimal", state, pool, np.random.default_rng(0), count=2)]
     [(0, 1), (0, 2)]
     """
+    check_shares(per_prompt_cap, random_reserve, "choose")
     picked: list[Pick] = []
     counts: dict[int, int] = {}
     left = _without(candidates, [*avoid])

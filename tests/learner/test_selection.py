@@ -302,6 +302,16 @@ def test_drts_says_what_it_cannot_draw_from() -> None:
         RULES["drts"](State(np.zeros(2), np.eye(2)), pool, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"per_prompt_cap": 0}, {"per_prompt_cap": -1}]
+    + [{"random_reserve": share} for share in (-0.1, 1.5, np.nan)],
+)
+def test_a_cap_below_one_and_a_reserve_that_is_no_share_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(LearnerError, match=next(iter(options))):
+        choose("d_optimal", a_state(), a_pool(), np.random.default_rng(0), **options)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), responses=st.integers(1, 7), radius=st.floats(0, 3))
 def test_the_deployment_pair_solves_equations_6_and_7(seed: int, responses: int, radius: float) -> None:
