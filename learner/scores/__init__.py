@@ -193,10 +193,12 @@ class PairScores:
             For rows outside the pool or of two prompts.
         """
         pair = self._checked(first, second, "exclude")
-        number = self._space.find(*pair)
-        if pair in self._excluded or number < 0:
+        if pair in self._excluded:
             return
-        self._excluded[pair] = None
+        self._excluded[pair] = None  # also while a response is not eligible: after `extend` it may be
+        number = self._space.find(*pair)
+        if number < 0:
+            return
         self._close(np.array([number]))
         if isinstance(self._space, WithinPromptPairs):
             prompt = self._space.prompt_of(first)
@@ -247,12 +249,12 @@ class PairScores:
         return draft
 
     def predict(self, first: ArrayLike, second: ArrayLike) -> Doubles:
-        """P(first preferred) of given pairs of rows, (n,). O(n d)."""
+        """P(first preferred) of given pairs of rows, (n,). O(n d). LearnerError for rows outside the pool."""
         z = self._differences(first, second, "predict")
         return np.asarray(expit(z @ self._theta()))
 
     def width(self, first: ArrayLike, second: ArrayLike) -> Doubles:
-        """|z|_P of given pairs of rows, (n,). O(n d^2)."""
+        """|z|_P of given pairs of rows, (n,). O(n d^2). LearnerError for rows outside the pool."""
         z = self._differences(first, second, "width")
         if self._argmax is not None:
             squared = self._argmax.squared_widths(z)
@@ -344,5 +346,10 @@ class PairScores:
     def _differences(self, first: ArrayLike, second: ArrayLike, where: str) -> Doubles:
         self._ready(where)
         a, b = np.atleast_1d(np.asarray(first, np.int64)), np.atleast_1d(np.asarray(second, np.int64))
+        known = len(self._space.features)
+        for rows in (a,) if self._prompt is None else (a, b):
+            wrong = rows[(rows < 0) | (rows >= known)]
+            if len(wrong):
+                raise LearnerError(f"PairScores.{where}: no row {wrong[0]} among {known}")
         z = np.asarray(self._space.features[a], np.float64)
         return z if self._prompt is None else z - self._space.features[b]

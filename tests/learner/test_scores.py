@@ -384,6 +384,16 @@ def test_a_grown_pool_keeps_what_was_learned_and_excluded() -> None:
     assert pairs(scores.pick(5)) == pairs(fresh.pick(5))
 
 
+def test_a_pair_excluded_while_a_response_was_not_eligible_stays_excluded_when_it_is() -> None:
+    features, prompt = np.diag([5.0, 4.0, 1.0]), [0, 0, 0]
+    scores = PairScores(features, prompt, eligible=[True, False, True], norm_cap=None)
+    scores.reset(np.zeros(3), np.eye(3))
+    scores.exclude(0, 1)
+    scores.extend(features, prompt)
+    assert scores.remaining == 2
+    assert pairs(scores.pick(3)) == [(0, 2), (1, 2)]
+
+
 def test_nine_bytes_are_kept_a_pair() -> None:
     prompts = 300
     scores = PairScores(np.zeros((prompts * 64, 2), np.float32), np.repeat(np.arange(prompts), 64))
@@ -413,6 +423,10 @@ def test_what_cannot_be_used_is_refused_with_its_place() -> None:
         (lambda: scores.exclude(0, other), "different prompts"),
         (lambda: scores.exclude(0, 10_000), "not a pair"),
         (lambda: scores.pick(pending=[(0, 0)]), "not a pair"),
+        (lambda: scores.predict([-1], [0]), "predict: no row -1"),
+        (lambda: scores.predict([10_000], [0]), "predict: no row 10000"),
+        (lambda: scores.width([0, -1], [3, 3]), "width: no row -1"),
+        (lambda: scores.width([0], [len(prompt)]), "width: no row"),
         (lambda: PairScores(features, prompt, rule="random").pick(), "call reset"),
         (lambda: PairScores.from_pairs(np.full((3, 2), np.inf)), "row 0"),
     ):
