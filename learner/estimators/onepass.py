@@ -48,7 +48,7 @@ class OnePass:
     regularization : float, optional
         Short for ``Settings.practical(regularization=...)``.
     dtype : {"float64", "float32"}
-        Precision of all arrays; float64 up to d = 2,048.
+        Precision of all arrays but the sum of iterates, which is float64; float64 up to d = 2,048.
     device : str
         "cpu" (BLAS), or a torch device such as "cuda".
     ledger : bool
@@ -91,6 +91,7 @@ class OnePass:
         self.settings = settings if settings is not None else practical
         self._dimension = check_dimension(dimension)
         self._ops = ops_for(dtype, device)
+        self._sum_ops = ops_for("float64", device)  # float32 would be off by 4e-4 after 150,000 judgments
         self.dtype, self.device = np.dtype(dtype), device
         period = max(REFRESH_EVERY[dtype], self._dimension) if refresh_every is None else int(refresh_every)
         self._refresh_every = -(-max(1, period) // ROWS) * ROWS
@@ -104,7 +105,7 @@ class OnePass:
         ops, d, lam = self._ops, self._dimension, self.settings.regularization
         self._covariance = Blocked(ops, ops.eye(d, 1 / lam), -1.0)
         self._precision = Blocked(ops, ops.eye(d, lam), 1.0) if ledger else None
-        self._theta, self._theta_sum = ops.zeros(d), ops.zeros(d)
+        self._theta, self._theta_sum = ops.zeros(d), self._sum_ops.zeros(d)
         self._judgments = self._moves = self.refreshes = 0
         self._log_det = d * math.log(lam)
         self.drift = 0.0
@@ -127,7 +128,8 @@ class OnePass:
     @property
     def theta_mean(self) -> Array:
         """Mean of the iterates after each judgment, shape (d,): the output policy of Algorithm 3."""
-        return np.array(self._ops.numpy(self._theta_sum)) / max(1, self._judgments)
+        mean = self._sum_ops.numpy(self._theta_sum) / max(1, self._judgments)
+        return np.asarray(mean, self.dtype)
 
     @property
     def covariance(self) -> Array:
@@ -225,7 +227,7 @@ class OnePass:
 
     def _count(self) -> None:
         self._judgments += 1
-        self._ops.add(self._theta_sum, self._theta, 1.0)
+        self._sum_ops.add(self._theta_sum, self._sum_ops.vector(self._theta), 1.0)
 
     def _refresh(self) -> bool:
         """At the end of a block: probe P against H, recompute it when that is due or it has drifted.
@@ -284,7 +286,7 @@ class OnePass:
         state = header(type(self).__name__, self._dimension) | {
             "settings": self.settings.array(),
             "theta": self.theta,
-            "theta_sum": np.array(self._ops.numpy(self._theta_sum)),
+            "theta_sum": np.array(self._sum_ops.numpy(self._theta_sum)),
             "steps": np.array([self._judgments, self._moves, self.refreshes, self._refresh_every]),
             "scalars": np.array([self._log_det, self.drift]),
         }
@@ -303,7 +305,7 @@ class OnePass:
         model = cls(d, settings, dtype=str(theta.dtype), device=device, ledger=False)
         ops = model._ops
         model._theta = ops.vector(theta.copy())
-        model._theta_sum = ops.vector(entry(state, "theta_sum", (d,)).copy())
+        model._theta_sum = model._sum_ops.vector(entry(state, "theta_sum", (d,)).copy())
         model._judgments, model._moves, model.refreshes, model._refresh_every = steps
         model._log_det, model.drift = (float(value) for value in entry(state, "scalars", (2,)))
         model._covariance = Blocked.load(ops, state, "covariance", d, -1.0)

@@ -126,6 +126,33 @@ def test_the_averaged_parameter_is_the_mean_of_the_iterates() -> None:
     assert np.allclose(model.theta_mean, np.mean(iterates, axis=0))
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:torch"])
+def test_the_mean_of_float32_iterates_is_summed_in_float64(device: str) -> None:
+    model = OnePass(1, dtype="float32", device=device)
+    model.learn_one(np.ones(1), 0.7)
+    model._judgments = 1 << 25  # a float32 sum no longer moves for a theta of this size
+    model._theta_sum *= 1 << 25
+    before = float(model._theta_sum[0])
+    for _ in range(100):
+        model.learn_one(np.zeros(1), 1.0)
+    assert float(model._theta_sum[0]) - before == pytest.approx(100 * float(model.theta[0]), rel=1e-6)
+    assert model.theta_mean.dtype == np.float32
+
+
+def test_a_float32_state_with_a_float32_sum_is_still_read() -> None:
+    Z, y, _ = stream(40, 4)
+    model = OnePass(4, dtype="float32")
+    model.learn_many(Z, y)
+    old = model.state()
+    old["theta_sum"] = old["theta_sum"].astype(np.float32)
+    resumed = OnePass.from_state(old)
+    resumed.learn_many(Z, y)
+    model.learn_many(Z, y)
+    assert np.array_equal(resumed.theta, model.theta)
+    assert np.allclose(resumed.theta_mean, model.theta_mean, rtol=1e-6)
+    assert resumed.state()["theta_sum"].dtype == np.float64
+
+
 def test_reliability_scales_the_difference() -> None:
     Z, y, _ = stream(60, 4)
     weighted, scaled = OnePass(4), OnePass(4)
