@@ -331,4 +331,6 @@ def area_under_curve(counts: ArrayLike, losses: ArrayLike) -> Floats:
         raise LearnerError(
             f"area_under_curve: losses {values.shape} do not fit {len(grid)} counts (two or more)"
         )
+    if (np.diff(grid) <= 0.0).any():
+        raise LearnerError(f"area_under_curve: counts must increase, got {grid.tolist()}")
     return np.asarray(np.trapezoid(values, grid, axis=-1) / (grid[-1] - grid[0]))

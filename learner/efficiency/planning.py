@@ -28,7 +28,13 @@ def labels_needed(
     ----------
     disagreement : D, share of pairs on which the two models predict different sides, in (0, 1]
     delta : accuracy difference worth seeing, 0 < delta <= D
-    design_effect : variance inflation when several judgments share a prompt (1 + (m - 1) rho)
+    power, alpha : chance of seeing it, and of seeing one that is not there, in (0, 1)
+    design_effect : variance inflation when several judgments share a prompt (1 + (m - 1) rho), > 0
+
+    Raises
+    ------
+    LearnerError
+        A number outside its range.
 
     Examples
     --------
@@ -39,6 +45,11 @@ def labels_needed(
         raise LearnerError(
             f"labels_needed: needs 0 < delta <= disagreement <= 1, got {delta} and {disagreement}"
         )
+    for name, share in (("power", power), ("alpha", alpha)):
+        if not 0.0 < share < 1.0:
+            raise LearnerError(f"labels_needed: {name} is {share!r}, expected a number between 0 and 1")
+    if not 0.0 < design_effect < math.inf:
+        raise LearnerError(f"labels_needed: design_effect is {design_effect!r}, expected a positive number")
     quantiles = float(ndtri(1.0 - alpha / 2.0) + ndtri(power))
     return math.ceil(design_effect * quantiles**2 * disagreement / delta**2)
 
@@ -64,8 +75,13 @@ def kappa_of_pool(
     ----------
     features : (M, d) responses
     prompt_index : (M,) prompt of each response
-    radius : B
+    radius : B, finite, >= 0
     theta : (d,) current parameters, optional
+
+    Raises
+    ------
+    LearnerError
+        An empty pool, arrays that do not fit or are not finite, a radius that is negative or not finite.
 
     Examples
     --------
@@ -76,12 +92,17 @@ def kappa_of_pool(
     group, groups = as_groups(prompt_index, len(rows), "prompt_index")
     if len(rows) == 0:
         raise LearnerError("kappa_of_pool: the pool is empty")
+    if not 0.0 <= radius < math.inf:
+        raise LearnerError(f"kappa_of_pool: radius is {radius!r}, expected a finite number of at least 0")
     order = np.argsort(group, kind="stable")
     cuts = np.searchsorted(group[order], np.arange(1, groups))
     longest = max(_longest_difference(part) for part in np.split(rows[order], cuts))
     current = math.nan
     if theta is not None:
-        reward = rows @ as_floats(theta, "theta", 1)
+        parameters = as_floats(theta, "theta", 1)
+        if parameters.shape != rows.shape[1:]:
+            raise LearnerError(f"kappa_of_pool: theta {parameters.shape} does not fit features {rows.shape}")
+        reward = rows @ parameters
         span = np.full(groups, -np.inf), np.full(groups, np.inf)
         np.maximum.at(span[0], group, reward)
         np.minimum.at(span[1], group, reward)

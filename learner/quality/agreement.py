@@ -72,7 +72,7 @@ def agreement(
     Parameters
     ----------
     pairs : n hashable keys of the judged pair, see `orient`
-    answers : (n,) answers in a common direction, few distinct values (0, 1/2, 1)
+    answers : (n,) answers in a common direction, in [0, 1], few distinct values (0, 1/2, 1)
     clusters : (n,) prompt of each judgment, optional
     level : ``nominal`` (a tie is as far from a win as a loss is) or ``interval`` (a tie is half way)
 
@@ -81,13 +81,18 @@ def agreement(
     Agreement
         NaN with infinite limits where no pair was judged twice or all answers are the same.
 
+    Raises
+    ------
+    LearnerError
+        Lengths that differ, answers that are not finite or outside [0, 1].
+
     Examples
     --------
     >>> report = agreement([1, 1, 2, 2, 3, 3], [0, 0, 1, 1, 1, 0], rng=np.random.default_rng(0))
     >>> round(report.alpha.estimate, 3), round(report.pairwise.estimate, 3)
     (0.444, 0.667)
     """
-    counts, group, values = _counts(pairs, as_floats(answers, "answers", 1), clusters)
+    counts, group, values = _counts(pairs, _answers(answers), clusters)
     if len(counts) == 0 or len(values) < 2:
         unknown = Interval(math.nan, -math.inf, math.inf, confidence)
         return Agreement(unknown, unknown, len(counts), int(counts.sum()))
@@ -101,11 +106,21 @@ def agreement(
     shares = (weights @ alike) / (weights @ possible)
     stretch = math.sqrt(groups / max(groups - 1.0, 1.0))
     return Agreement(
-        percentile_interval(alpha, drawn[np.isfinite(drawn)], confidence, stretch),
-        percentile_interval(float(alike.sum() / possible.sum()), shares, confidence, stretch),
+        percentile_interval(alpha, drawn[np.isfinite(drawn)], confidence, stretch).within(highest=1.0),
+        percentile_interval(float(alike.sum() / possible.sum()), shares, confidence, stretch).within(
+            0.0, 1.0
+        ),
         len(counts),
         int(sizes.sum()),
     )
+
+
+def _answers(answers: ArrayLike) -> Floats:
+    values = as_floats(answers, "answers", 1)
+    wrong = values[(values < 0.0) | (values > 1.0)]
+    if len(wrong):
+        raise LearnerError(f"answers: values must lie in [0, 1], got {wrong[0]}")
+    return values
 
 
 def _counts(pairs: list[Any], answers: Floats, clusters: Any) -> tuple[Floats, Any, Floats]:
@@ -158,7 +173,7 @@ def agreement_by_annotator(
     >>> by["ben"].estimate
     0.5
     """
-    values, column = np.unique(as_floats(answers, "answers", 1), return_inverse=True)
+    values, column = np.unique(_answers(answers), return_inverse=True)
     who = np.asarray(annotators)
     if len(pairs) != len(column) or who.shape != column.shape:
         raise LearnerError(

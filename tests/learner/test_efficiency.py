@@ -221,6 +221,9 @@ def test_curves_of_other_judgments_are_refused(rng: np.random.Generator) -> None
 def test_the_area_is_the_mean_loss_while_collecting() -> None:
     assert float(area_under_curve([0, 10, 30], [0.7, 0.7, 0.7])) == pytest.approx(0.7)
     assert float(area_under_curve([0, 10, 30], [0.9, 0.6, 0.6])) == pytest.approx(0.65)
+    for counts in ([0, 20, 10], [0, 10, 10], [0, 0, 0]):
+        with pytest.raises(LearnerError, match="must increase"):
+            area_under_curve(counts, [0.7, 0.6, 0.6])
 
 
 # Watched all day
@@ -336,6 +339,14 @@ def test_the_power_calculation_gives_the_power_it_promises(rng: np.random.Genera
         labels_needed(0.1, 0.2)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"power": 1.0}, {"power": 0.0}, {"alpha": np.nan}, {"design_effect": -1.0}]
+)
+def test_a_power_calculation_that_has_no_answer_says_why(wrong: dict[str, float]) -> None:
+    with pytest.raises(LearnerError, match=next(iter(wrong))):
+        labels_needed(0.2, 0.04, **wrong)
+
+
 def test_kappa_is_that_of_the_worst_pair_found_by_hand(rng: np.random.Generator) -> None:
     features, prompt, theta = rng.standard_normal((12, 3)), np.repeat([2, 0, 1], 4), rng.standard_normal(3)
     pairs = [(i, j) for i in range(12) for j in range(i) if prompt[i] == prompt[j]]
@@ -345,6 +356,11 @@ def test_kappa_is_that_of_the_worst_pair_found_by_hand(rng: np.random.Generator)
     assert found.current == pytest.approx(max(inverse))
     worst = expit(2.0 * np.linalg.norm(z, axis=1).max())
     assert found.worst == pytest.approx(1 / (worst * (1 - worst)))
+    for radius in (np.nan, np.inf, -1.0):
+        with pytest.raises(LearnerError, match="radius"):
+            kappa_of_pool(features, prompt, radius=radius)
+    with pytest.raises(LearnerError, match=r"theta \(2,\)"):
+        kappa_of_pool(features, prompt, radius=1.0, theta=theta[:2])
 
 
 def test_the_expected_gain_continues_the_curve(rng: np.random.Generator) -> None:

@@ -82,6 +82,18 @@ def test_perfect_agreement_is_one_and_a_single_opinion_is_unknown(rng: np.random
     assert math.isnan(alone.alpha.estimate) and math.isinf(alone.alpha.high) and alone.pairs == 0
 
 
+def test_the_interval_of_agreement_stays_in_its_range_and_answers_outside_theirs_are_refused(
+    rng: np.random.Generator,
+) -> None:
+    report = agreement([1, 1, 2, 2, 3, 3], [0, 0, 1, 1, 1, 0], rng=rng)
+    assert report.pairwise.low >= 0.0 and report.pairwise.high == report.alpha.high == 1.0
+    for answers in ([0.0, 1.5], [-1.0, 1.0]):
+        with pytest.raises(LearnerError, match=r"answers: values must lie in \[0, 1\]"):
+            agreement([1, 1], answers, rng=rng)
+        with pytest.raises(LearnerError, match="answers"):
+            agreement_by_annotator([1, 1], answers, ["ben", "cho"])
+
+
 def test_resampling_prompts_widens_the_interval_when_prompts_differ(rng: np.random.Generator) -> None:
     prompt = np.repeat(np.arange(8), 60)
     pair = np.repeat(np.arange(240), 2)
