@@ -44,26 +44,87 @@ class Estimator(Protocol):
     """
 
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """d. O(1)."""
+
     @property
-    def judgments(self) -> int: ...
+    def judgments(self) -> int:
+        """Judgments learned so far, those of weight 0 included. O(1), O(calls) for `BatchMLE`."""
+
     @property
-    def theta(self) -> Array: ...
+    def theta(self) -> Array:
+        """Latest parameters, shape (d,); a copy. O(d); `BatchMLE` fits first where judgments came since."""
+
     @property
-    def theta_mean(self) -> Array: ...
+    def theta_mean(self) -> Array:
+        """Mean of theta after each judgment, shape (d,), zeros before the first; a copy. Cost as for `theta`."""
+
     @property
-    def covariance(self) -> Array: ...
+    def covariance(self) -> Array:
+        """P, the inverse of H, shape (d, d), symmetric; a copy. O(d^2), O(t d^2 + d^3) where H is made for it.
+
+        LearnerError for `HessianFree` above d = 4,096.
+        """
+
     @property
-    def log_det(self) -> float: ...
-    def learn_one(self, z: Array, y: float, weight: float = 1.0) -> Update | None: ...
-    def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None: ...
-    def predict(self, Z: Array) -> Array: ...
-    def reward(self, features: Array) -> Array: ...
-    def width(self, Z: Array) -> Array: ...
-    def radius(self, confidence: float = 0.95) -> float: ...
-    def state(self) -> State: ...
+    def log_det(self) -> float:
+        """ln det H, in nats. O(1), O(t d^2 + d^3) where H is made for it; errors as for `covariance`."""
+
+    def learn_one(self, z: Array, y: float, weight: float = 1.0) -> Update | None:
+        """Learn one judgment; how P moved, or None where it did not or moves as a whole.
+
+        Cost: `OnePass` O(d^2), `SGD` O(d), `HessianFree` O(steps t d) for t judgments kept, `BatchMLE` O(d).
+
+        Parameters
+        ----------
+        z : (d,) difference of features, first minus second
+        y : label in [0, 1]
+        weight : rho, finite, >= 0
+
+        Raises
+        ------
+        LearnerError
+            Another shape, a number that is not finite or out of range, a ``|weight z|^2`` that overflows; nothing
+            was learned then.
+        """
+
+    def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
+        """Learn the rows of Z (n, d) with labels (n,) and weights (n,), ones if not given, in their order.
+
+        To the same bits as `learn_one` on each. Cost and errors are its; every row is checked before the first is
+        learned, and the error names the row.
+        """
+
+    def predict(self, Z: Array) -> Array:
+        """P(first preferred), plus half of P(tie), of n differences (n, d): (n,). O(n d).
+
+        LearnerError for another shape or a row that is not finite, as for `reward` and `width`.
+        """
+
+    def reward(self, features: Array) -> Array:
+        """``phi . theta`` of n responses (n, d), in logits: (n,); comparable within a prompt only. O(n d)."""
+
+    def width(self, Z: Array) -> Array:
+        """``sqrt(z^T P z)`` of n differences (n, d), in logits: (n,).
+
+        O(n d^2); `SGD` O(n d), `HessianFree` O(min(d, t) t d) a row.
+        """
+
+    def radius(self, confidence: float = 0.95) -> float:
+        """beta: a margin's interval is ``z . theta`` +- beta width. O(1). LearnerError unless 0 < confidence < 1."""
+
+    def state(self) -> State:
+        """Everything as named arrays, copies; `from_state` goes on from it to the same bits.
+
+        O(d^2); `SGD` O(d), O(t d) where judgments are kept.
+        """
+
     @classmethod
-    def from_state(cls, state: Saved) -> Self: ...
+    def from_state(cls, state: Saved) -> Self:
+        """Estimator that continues where `state` was taken. Cost as for `state`.
+
+        LearnerError for the state of another kind or version, and for an entry that is missing or does not fit.
+        """
 
 
 def check_dimension(dimension: int) -> int:
@@ -71,14 +132,6 @@ def check_dimension(dimension: int) -> int:
     if isinstance(dimension, bool) or int(dimension) != dimension or dimension < 1:
         raise LearnerError(f"dimension is {dimension!r}, expected a whole number of at least 1")
     return int(dimension)
-
-
-def check_vector(z: Any, dimension: int, dtype: Any) -> Array:
-    """One difference as a contiguous vector of shape (d,); finiteness is seen later, in z . z."""
-    vector = np.ascontiguousarray(z, dtype=dtype)
-    if vector.shape != (dimension,):
-        raise LearnerError(f"z has shape {vector.shape}, expected ({dimension},)")
-    return vector
 
 
 def check_answer(y: float, weight: float) -> tuple[float, float]:

@@ -56,8 +56,8 @@ class PairScores:
 
     Notes
     -----
-    Cost: ``reset`` O(M d^2 + N d) for N pairs; ``absorb`` O(d); ``pick`` O(1024 d), and every few dozen judgments
-    one flush of O(M d T + N T) for the T judgments since the last.
+    Cost: ``reset`` O(M d^2 + N d) for N pairs; ``absorb`` O(d), O(d^2) for a rule that is not scored; ``pick``
+    O(1024 d), and every few dozen judgments one flush of O(M d T + N T) for the T judgments since the last.
 
     Examples
     --------
@@ -163,7 +163,9 @@ class PairScores:
             self._argmax.reset(vector, matrix)
 
     def absorb(self, u: ArrayLike, c: float, theta: ArrayLike) -> None:
-        """Follow one judgment: P fell by c u u^T and theta is now this. O(d); the scores follow when asked.
+        """Follow one judgment: P fell by c u u^T and theta is now this. The scores follow when asked.
+
+        O(d) for a scored rule, which keeps u until a flush; O(d^2) for the others, which keep P.
 
         Raises
         ------
