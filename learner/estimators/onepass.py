@@ -108,7 +108,7 @@ class OnePass:
         self._theta, self._theta_sum = ops.zeros(d), self._sum_ops.zeros(d)
         self._judgments = self._moves = self.refreshes = 0
         self._log_det = d * math.log(lam)
-        self.drift = 0.0
+        self._drift = 0.0
 
     @property
     def dimension(self) -> int:
@@ -229,6 +229,11 @@ class OnePass:
         self._judgments += 1
         self._sum_ops.add(self._theta_sum, self._sum_ops.vector(self._theta), 1.0)
 
+    @property
+    def drift(self) -> float:
+        """max |P H v - v| at the last probe; NaN without a ledger, where nothing is measured."""
+        return self._drift if self._precision is not None else math.nan
+
     def _refresh(self) -> bool:
         """At the end of a block: probe P against H, recompute it when that is due or it has drifted.
 
@@ -239,17 +244,17 @@ class OnePass:
             return False
         image = self._covariance.times(self._precision.times(self._probe))
         self._ops.add(image, self._probe, -1.0)
-        self.drift = float(abs(image).max())
-        if not due and self.drift <= self._tolerance:
+        self._drift = float(abs(image).max())
+        if not due and self._drift <= self._tolerance:
             return False
         self._covariance.replace(self._ops.invert(self._precision.lower()))
         self.refreshes += 1
-        log.log(self._level, "covariance recomputed at step %d, drift %.1e", self._judgments, self.drift)
+        log.log(self._level, "covariance recomputed at step %d, drift %.1e", self._judgments, self._drift)
         return True
 
     @property
     def _level(self) -> int:
-        return logging.WARNING if self.drift > self._tolerance else logging.DEBUG
+        return logging.WARNING if self._drift > self._tolerance else logging.DEBUG
 
     @property
     def _tolerance(self) -> float:
@@ -288,7 +293,7 @@ class OnePass:
             "theta": self.theta,
             "theta_sum": np.array(self._sum_ops.numpy(self._theta_sum)),
             "steps": np.array([self._judgments, self._moves, self.refreshes, self._refresh_every]),
-            "scalars": np.array([self._log_det, self.drift]),
+            "scalars": np.array([self._log_det, self._drift]),
         }
         state |= self._covariance.state("covariance", quick=quick)
         if self._precision is not None:
@@ -307,7 +312,7 @@ class OnePass:
         model._theta = ops.vector(theta.copy())
         model._theta_sum = model._sum_ops.vector(entry(state, "theta_sum", (d,)).copy())
         model._judgments, model._moves, model.refreshes, model._refresh_every = steps
-        model._log_det, model.drift = (float(value) for value in entry(state, "scalars", (2,)))
+        model._log_det, model._drift = (float(value) for value in entry(state, "scalars", (2,)))
         model._covariance = Blocked.load(ops, state, "covariance", d, -1.0)
         if "precision_lower" in state:
             model._precision = Blocked.load(ops, state, "precision", d, 1.0)

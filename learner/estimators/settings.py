@@ -29,7 +29,8 @@ class Settings:
     feature_bound : float
         L: largest norm of a difference that the theory constants assume.
     tie : float
-        Davidson's weight of a tie; 0 for Bradley-Terry.
+        Davidson's weight of a tie; 0 for Bradley-Terry. The collection rules score pairs as Bradley-Terry all the
+        same: they read theta and P, not the likelihood.
     multiplier : float
         Scale of the practical confidence radius; stated beside every interval.
     guaranteed : bool

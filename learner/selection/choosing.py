@@ -27,7 +27,8 @@ def choose(
     """Choose up to ``count`` pairs one after another, rescoring every candidate each time. O(count N d^2).
 
     Each pair in flight (``pending``) and each pick takes its rank-one term at the current theta out of a copy of P,
-    so later picks differ from it; nothing of ``state`` changes. PairScores returns the same picks faster.
+    so later picks differ from it; nothing of ``state`` changes. PairScores returns the same picks faster, over the same
+    candidates: it caps and filters by default, `Candidates.within_prompts` only when told to.
 
     Parameters
     ----------

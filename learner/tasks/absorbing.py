@@ -6,6 +6,7 @@ the rows for longer than one batch.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -100,7 +101,7 @@ def absorb_locked(project_id: int, in_turn: bool = False) -> int:
     if state is None:
         return 0
     state = forget_replaced(state)
-    measures.put("covariance_drift", float(state.reader.banks["production"].member.drift))
+    note_drift(state.reader.banks["production"].member.drift)
     count = 0
     rows = waiting(project_id, len(state.reader.features)).values_list("pk", "annotator", *FIELDS)
     refilled = time.monotonic()
@@ -122,6 +123,12 @@ def absorb_locked(project_id: int, in_turn: bool = False) -> int:
     if (measured or state.writing is not None) and write_rewards(state, at_once=not in_turn):
         ring_later(state.project.pk, LEAST_PAUSE)
     return count
+
+
+def note_drift(drift: float) -> None:
+    """What the last probe found; a large d has no ledger, so nothing was measured and nothing is reported."""
+    if not math.isnan(drift):
+        measures.put("covariance_drift", drift)
 
 
 def has_work(project_id: int) -> bool:

@@ -324,6 +324,7 @@ def test_float32_stays_near_float64_over_many_judgments() -> None:
     double.learn_many(Z, y)
     assert single.refreshes == 4 and double.refreshes == 0
     assert double.drift < 1e-11
+    assert math.isnan(OnePass(2, ledger=False).drift)
     assert np.allclose(single.theta, double.theta, atol=2e-3)
     assert np.allclose(single.covariance, double.covariance, atol=1e-3 * np.abs(double.covariance).max())
 
