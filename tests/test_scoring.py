@@ -13,7 +13,16 @@ from django.utils import timezone
 from annotate import judging, scoring, serving
 from annotate.errors import TouchstoneError
 from annotate.judging import Submission
-from annotate.models import Estimator, FeatureVersion, Heartbeat, Project, Response, Scoring, User
+from annotate.models import (
+    Estimator,
+    FeatureVersion,
+    Heartbeat,
+    PolicyReport,
+    Project,
+    Response,
+    Scoring,
+    User,
+)
 from tests.learn import embed_and_absorb, teach
 from tests.serving_worker import scoring_worker
 
@@ -76,6 +85,43 @@ def test_the_serving_copy_is_the_learners_state_bit_for_bit_after_every_judgment
         row = Estimator.objects.get(project=project, role="production")
         assert held is not None
         assert state_digest(held.reader.state("production")) == row.digest
+
+
+def test_a_report_follows_the_log_with_a_copy_of_its_own(project: Project, ben: User) -> None:
+    from learner.tasks.absorbing import absorb_waiting
+    from learner.tasks.following import follow
+    from learner.tasks.reporting import report_policies
+
+    teach(project, 5)
+    held = follow(project.pk)
+    assert held is not None
+    step = held.step
+    judging.record(ben, serving.leases_for(project, ben, 1)[0].pk, Submission("left"))
+    absorb_waiting(project.pk)
+    assert report_policies(project.pk)
+    assert PolicyReport.objects.get(project=project).step == step + 1
+    assert held.step == step  # what the scoring thread computes with does not move under its hands
+
+
+def test_a_copy_that_failed_while_it_learned_is_not_served(
+    project: Project, ben: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learner.estimators import OnePassBank, state_digest
+    from learner.tasks.absorbing import absorb_waiting
+    from learner.tasks.following import follow
+
+    teach(project, 5)
+    follow(project.pk)
+    judging.record(ben, serving.leases_for(project, ben, 1)[0].pk, Submission("left"))
+    absorb_waiting(project.pk)
+    with monkeypatch.context() as broken:
+        broken.setattr(OnePassBank, "learn_one", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            follow(project.pk)
+    held = follow(project.pk)
+    row = Estimator.objects.get(project=project, role="production")
+    assert held is not None
+    assert state_digest(held.reader.state("production")) == row.digest
 
 
 def test_a_text_is_encoded_once_and_its_reward_follows_the_estimator(

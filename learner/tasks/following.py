@@ -70,20 +70,31 @@ class Follower:
         return self.reader.step
 
 
-_followers: dict[int, Follower] = {}
+_followers: dict[int, Follower] = {}  # the scoring thread's; whoever else follows has a copy of their own
 
 
 def follow(project_id: int) -> Follower | None:
-    """The project's production estimator as the rows have it now; None while it has no live features."""
+    """The project's production estimator as the rows have it now; None while it has no live features.
+
+    What is followed is moved in place, so only the scoring thread may keep it. A failure in the middle of an entry
+    leaves something that no log gives: then it is dropped, and restored the next time.
+    """
+    held = followed(project_id, _followers.pop(project_id, None))
+    if held is not None:
+        _followers[project_id] = held
+    return held
+
+
+def followed(project_id: int, held: Follower | None = None) -> Follower | None:
+    """``held`` moved on to where the rows are now; a copy of the caller's own where there is none to move on."""
     row = statements.live_estimator(project_id, ROLE)
     if row is None:
         return None
     *life, step, embedded = row
-    held = _followers.get(project_id)
     if (
         held is None or held.life != tuple(life) or held.step > step
     ):  # another version, or a log that was rewound
-        held = _followers[project_id] = restored(project_id, tuple(life))
+        held = restored(project_id, tuple(life))
     held.version.embedded = embedded
     catch_up(held, step)
     return held

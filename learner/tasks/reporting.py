@@ -18,7 +18,7 @@ from learner.estimators import OnePassBank
 from learner.features import centre_by_prompt
 from learner.policies import MODES, Mixture, Value, best_of_policy, frank_wolfe, source_policies
 from learner.tasks.embedding import load_features
-from learner.tasks.following import Follower, follow
+from learner.tasks.following import Follower, followed
 
 Floats = npt.NDArray[np.float64]
 MOST_ROWS = 40_000
@@ -40,7 +40,7 @@ class Pool:
 def report_policies(project_id: int) -> bool:
     """Write the project's report anew."""
     project = Project.objects.get(pk=project_id)
-    held = follow(project_id)
+    held = followed(project_id)
     if held is None or not held.bank.judgments:
         return False
     pool = pool_of(held)
