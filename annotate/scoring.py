@@ -133,6 +133,12 @@ def scoring_of(project: Project, scoring_id: UUID, kind: str) -> Scoring:
 
 
 def forget_old() -> int:
-    """Delete scorings that nobody fetches any more: their texts are not ours to keep."""
+    """Delete scorings that nobody fetches any more: their texts are not ours to keep. End requests nobody waits for."""
     before = timezone.now() - KEPT
+    DeploymentRequest.objects.filter(state__in=UNANSWERED, created_at__lt=before).update(
+        state=DeploymentRequest.State.FAILED,
+        problem="late",
+        message="No worker answered it in time.",
+        answered_at=timezone.now(),
+    )
     return Scoring.objects.filter(created_at__lt=before).delete()[0]

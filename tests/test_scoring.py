@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
-from annotate import judging, scoring, serving
+from annotate import deploying, judging, scoring, serving
 from annotate.errors import TouchstoneError
 from annotate.judging import Submission
 from annotate.models import (
+    Deployment,
+    DeploymentRequest,
     Estimator,
     FeatureVersion,
     Heartbeat,
@@ -23,6 +26,7 @@ from annotate.models import (
     Scoring,
     User,
 )
+from tests.conftest import fill
 from tests.learn import embed_and_absorb, teach
 from tests.serving_worker import scoring_worker
 
@@ -181,6 +185,77 @@ def test_waiting_rows_are_answered_in_one_pass_of_the_encoder(
     assert answer_waiting() == 5
     assert passes == [5]
     assert all(scoring.wait_for(row, 0.5).state == "done" for row in rows)
+
+
+def test_a_text_that_cannot_be_scored_keeps_no_other_project_waiting(
+    project: Project, ada: User, scoring_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learner.tasks import scoring as worker
+
+    other = Project.objects.create(name="Other", slug="other", seed="01" * 16, overlap_share=0.0)
+    fill(other, prompts=4, responses=3)
+    for one in (project, other):
+        teach(one, 3)
+    Deployment.objects.create(project=project, is_on=True)
+    rows = [scoring.ask_scores(one, [("p", text)]) for one, text in ((project, "poison"), (other, "fine"))]
+    request = deploying.ask(project, "p", [deploying.Candidate("poison")], ada)
+    encode = worker.encode
+
+    def out_of_memory(encoder: Any, texts: Any, *rest: Any) -> Any:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("CUDA out of memory in /srv/models")
+        return encode(encoder, texts, *rest)
+
+    monkeypatch.setattr(worker, "encode", out_of_memory)
+    worker.answer_all()
+    for one in (*rows, request):
+        one.refresh_from_db()
+    assert [one.state for one in (*rows, request)] == ["failed", "done", "failed"]
+    assert {rows[0].message, request.message} == {worker.FAILED}
+
+
+def test_a_failure_names_no_file_of_the_server(
+    project: Project, scoring_worker: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    from learner.tasks.embedding import pipeline_path
+    from learner.tasks.following import _followers
+    from learner.tasks.scoring import FAILED
+
+    teach(project, 3)
+    _followers.clear()
+    pipeline_path(FeatureVersion.objects.get(project=project)).unlink()
+    with pytest.raises(TouchstoneError) as refused:
+        scores(project)
+    assert (str(refused.value), refused.value.code) == (FAILED, "failed")
+    assert "pipeline.safetensors" in caplog.text
+
+
+def test_a_database_that_is_away_fails_nobody(
+    project: Project, scoring_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learner.tasks import scoring as worker
+
+    teach(project, 3)
+    row = scoring.ask_scores(project, NEW)
+
+    def away(*_: object) -> None:
+        raise OperationalError("the connection is closed")
+
+    monkeypatch.setattr(worker, "follow", away)
+    with pytest.raises(OperationalError):
+        worker.answer_all()
+    row.refresh_from_db()
+    assert row.state == "waiting"
+
+
+@pytest.mark.parametrize("state", ["waiting", "generating"])
+def test_a_request_that_nobody_answered_for_an_hour_is_given_up(project: Project, state: str) -> None:
+    for age in (2, 0):
+        created = timezone.now() - timedelta(hours=age)
+        DeploymentRequest.objects.create(project=project, messages=[], state=state, created_at=created)
+    scoring.forget_old()
+    found = DeploymentRequest.objects.order_by("created_at")
+    assert list(found.values_list("state", "problem")) == [("failed", "late"), (state, "")]
 
 
 def test_it_is_said_what_is_missing(project: Project) -> None:

@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from annotate import deploying, draws, statements
 from annotate.models import Arm, Comparison, Deployment, DeploymentRequest, Response
-from learner.errors import LearnerError
 from learner.selection import DEPLOYMENT_RULES, State
 from learner.tasks import scoring
 from learner.tasks.appending import store_soon
@@ -41,9 +40,8 @@ def answer_requests(project_id: int, requests: list[DeploymentRequest]) -> None:
             for request in requests:
                 request.project = held.project
                 answer(request, settings, held, responses, phi)
-    except LearnerError as error:
-        code = error.code if isinstance(error, scoring.Refusal) else "failed"
-        fail(requests, code, str(error))
+    except Exception as error:
+        fail(requests, *scoring.said(project_id, error))
         return
     keep_features(held, responses, phi, raw)
 
@@ -92,7 +90,7 @@ def answer(
     """Choose by the request's rule, and write what was chosen and what was known."""
     keys = list(dict.fromkeys(key for key in request.candidates if key in responses))
     if not keys:
-        raise LearnerError("The candidates of a request were deleted.")
+        raise scoring.Refusal("failed", "The candidates of a request were deleted.")
     phi = np.stack([features[key] for key in keys])
     first, second, probability = choose(request, settings, held, phi)
     now = timezone.now()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from annotate import statements
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 MOST_ROWS = 64
 AWAKE_SECONDS, BETWEEN, BETWEEN_IDLE = 20.0, 0.002, 0.025
 CONFIDENCE = 0.95
+FAILED = "The worker could not score this. Its log says why."
 Floats = npt.NDArray[np.float64]
 Texts = Sequence[tuple[str, str]]
 
@@ -113,11 +114,25 @@ def answer_scorings(project_id: int, rows: list[Scoring]) -> None:
             row.result = result_of(row, held, phi[start : start + len(row.items)])
             start += len(row.items)
             finish(row, Scoring.State.DONE)
-    except LearnerError as error:
+    except Exception as error:
+        problem, message = said(project_id, error)
         for row in rows:
-            row.problem = error.code if isinstance(error, Refusal) else "failed"
-            row.message = str(error)[:500]
+            row.problem, row.message = problem, message
             finish(row, Scoring.State.FAILED)
+
+
+def said(project_id: int, error: Exception) -> tuple[str, str]:
+    """Code and words for whoever waits, so that one project's failure keeps no other waiting.
+
+    What was not written for them may name files of this machine: it is for the log. A database that is away fails
+    nobody: all are tried again.
+    """
+    if isinstance(error, (OperationalError, InterfaceError)):
+        raise error
+    if isinstance(error, Refusal):
+        return error.code, str(error)
+    logger.error("what waits in project %s could not be answered", project_id, exc_info=error)
+    return "failed", FAILED
 
 
 def finish(row: Scoring, state: str) -> None:
