@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connections
 from django.test import Client
+from django.utils import timezone
 
 from annotate import deploying, generating, scoring, sealing
 from annotate.errors import TouchstoneError
 from annotate.models import AuditEvent, Deployment, DeploymentRequest, Generation, Generator, Project, User
 from tests.endpoint import Endpoint, fake_endpoint
+from tests.faults.workers import until
 from tests.learn import teach
 from tests.programs import Program
 from tests.serving_worker import scoring_worker
@@ -152,8 +158,6 @@ def test_hostile_text_is_stored_as_text(deployed: Project, ada: User, endpoint: 
 def test_an_endpoint_that_is_too_slow_is_given_up(
     deployed: Project, ada: User, endpoint: Endpoint, settings: Any
 ) -> None:
-    import threading
-
     settings.GENERATOR_SECONDS = 0.3
     endpoint.hold = threading.Event()
     generator(deployed, endpoint, ada)
@@ -254,10 +258,6 @@ def test_the_same_seed_writes_the_same_and_pieces_make_the_whole(tmp_path: Path)
 
 
 def test_what_a_dead_worker_was_writing_is_given_up(deployed: Project, ada: User, endpoint: Endpoint) -> None:
-    from datetime import timedelta
-
-    from django.utils import timezone
-
     from learner.tasks.generating import claim, close_silent
 
     generator(deployed, endpoint, ada)
@@ -267,6 +267,60 @@ def test_what_a_dead_worker_was_writing_is_given_up(deployed: Project, ada: User
     close_silent()
     request.refresh_from_db()
     assert request.state == "failed"
+
+
+def test_what_a_worker_wrote_before_it_died_is_handed_on(
+    deployed: Project, ada: User, endpoint: Endpoint
+) -> None:
+    from learner.tasks.generating import close_silent
+
+    generator(deployed, endpoint, ada)
+    request = generating.ask(deployed, "Why?", ada)
+    Generation.objects.update(state="done", text="The moon.", finished_at=timezone.now())
+    close_silent()
+    request.refresh_from_db()
+    assert (request.state, len(request.candidates)) == ("waiting", 1)
+
+
+@contextmanager
+def generating_thread() -> Iterator[None]:
+    from learner.tasks.generating import serve
+
+    ended = threading.Event()
+
+    def run() -> None:
+        serve(ended)
+        connections.close_all()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(20)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_fails_takes_no_slot(
+    deployed: Project, ada: User, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learner.tasks import generating as worker
+
+    claim, failed = worker.claim, threading.Event()
+
+    def fails_once() -> Generation | None:
+        if not failed.is_set():
+            failed.set()
+            raise OperationalError("the connection is closed")
+        return claim()
+
+    monkeypatch.setattr(worker, "AT_ONCE", 1)
+    monkeypatch.setattr(worker, "claim", fails_once)
+    generator(deployed, endpoint, ada)
+    generating.ask(deployed, "Why?", ada)
+    with generating_thread():
+        until(lambda: Generation.objects.filter(state="done").exists(), 60, "nothing was written")
 
 
 def test_a_flood_of_prompts_is_refused(deployed: Project, ada: User, endpoint: Endpoint) -> None:

@@ -10,14 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from annotate import deploying, statements
@@ -35,6 +34,7 @@ AT_ONCE = 8
 BETWEEN, BETWEEN_WRITES, BETWEEN_SILENT = 0.05, 0.25, 2.0
 SILENT, LATE = timedelta(seconds=45), timedelta(minutes=10)
 LONGEST_TEXT = 100_000
+OPEN = (Generation.State.WAITING, Generation.State.RUNNING)
 _models: dict[str, CausalGenerator] = {}
 _one_at_a_time = threading.Lock()
 
@@ -46,19 +46,17 @@ def start() -> None:
 
 def serve(ended: threading.Event | None = None) -> None:
     """Take what waits, at most so many at once, for ever."""
-    room, looked = threading.BoundedSemaphore(AT_ONCE), float("-inf")
+    writing: dict[int, Future[None]] = {}
+    looked = float("-inf")
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="generating") as pool:
         while ended is None or not ended.is_set():
             try:
+                writing = {pk: one for pk, one in writing.items() if not one.done()}
                 if time.monotonic() - looked > BETWEEN_SILENT:
                     close_silent()
                     looked = time.monotonic()
-                while statements.generation_waits() and room.acquire(blocking=False):
-                    generation = claim()
-                    if generation is None:
-                        room.release()
-                        break
-                    pool.submit(write_and_close, generation).add_done_callback(lambda _done: room.release())
+                while len(writing) < AT_ONCE and statements.generation_waits() and (taken := claim()):
+                    writing[taken.pk] = pool.submit(write_and_close, taken)
             except Exception as error:
                 logger.warning("generating paused: %s", error)
                 connections.close_all()
@@ -165,9 +163,7 @@ def hand_on(request_id: UUID) -> None:
         requests = DeploymentRequest.objects.select_for_update().filter(pk=request_id)
         request = requests.filter(state=DeploymentRequest.State.GENERATING).first()
         rows = list(Generation.objects.filter(request=request_id).order_by("place"))
-        if request is None or any(
-            row.state in (Generation.State.WAITING, Generation.State.RUNNING) for row in rows
-        ):
+        if request is None or any(row.state in OPEN for row in rows):
             return
         candidates = [Candidate(row.text, row.source) for row in rows if row.state == Generation.State.DONE]
         if candidates:
@@ -181,13 +177,20 @@ def hand_on(request_id: UUID) -> None:
 
 
 def close_silent() -> None:
-    """Give up what a worker that died was writing, and what nobody began in time: its asker has gone."""
+    """Give up what a worker that died was writing, and what nobody began in time: its asker has gone.
+
+    A worker can also die between its last answer and the handing on.
+    """
     now = timezone.now()
     silent = Q(state=Generation.State.RUNNING, heartbeat_at__lt=now - SILENT)
     late = Q(state=Generation.State.WAITING, request__created_at__lt=now - LATE)
-    for pk, request_id in Generation.objects.filter(silent | late).values_list("pk", "request_id"):
-        with suppress(TouchstoneError):
-            Generation.objects.filter(pk=pk, finished_at=None).update(
-                state=Generation.State.FAILED, message="No worker finished it.", finished_at=now
-            )
+    Generation.objects.filter(silent | late, finished_at=None).update(
+        state=Generation.State.FAILED, message="No worker finished it.", finished_at=now
+    )
+    unfinished = Generation.objects.filter(request=OuterRef("pk"), state__in=OPEN)
+    ended = DeploymentRequest.objects.filter(~Exists(unfinished), state=DeploymentRequest.State.GENERATING)
+    for request_id in ended.values_list("pk", flat=True):
+        try:
             hand_on(request_id)
+        except Exception:  # it keeps no other waiting, and is ended after an hour
+            logger.exception("request %s could not be handed on", request_id)
