@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,6 +322,37 @@ def test_a_claim_that_fails_takes_no_slot(
     generating.ask(deployed, "Why?", ada)
     with generating_thread():
         until(lambda: Generation.objects.filter(state="done").exists(), 60, "nothing was written")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_waits_for_its_model_or_a_slow_endpoint_is_kept_alive(
+    deployed: Project, ada: User, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learner.tasks import generating as worker
+
+    go_on = threading.Event()
+
+    def stream(*_: object) -> Iterator[str]:
+        go_on.wait(120)
+        yield "The moon."
+
+    monkeypatch.setattr(worker, "model_named", lambda _: SimpleNamespace(stream=stream))
+    monkeypatch.setattr(worker.endpoint, "stream", stream)
+    monkeypatch.setattr(worker, "BETWEEN_SILENT", 0.0)
+    monkeypatch.setattr(worker, "close_silent", lambda: None)
+    generator(deployed, endpoint, ada)
+    generating.save(Generator(project=deployed, source="a", kind="local", model="a", samples=2), ada)
+    generating.ask(deployed, "Why?", ada)
+    with generating_thread():
+        try:
+            until(lambda: Generation.objects.filter(state="running").count() == 3, 60, "not all were begun")
+            old = timezone.now() - timedelta(hours=1)
+            Generation.objects.update(heartbeat_at=old)
+            young = Generation.objects.filter(heartbeat_at__gt=old)
+            until(lambda: young.count() == 3, 30, "no heartbeat while something is waited for")
+        finally:
+            go_on.set()
+        until(lambda: Generation.objects.filter(state="done").count() == 3, 60, "not all were written")
 
 
 def test_a_flood_of_prompts_is_refused(deployed: Project, ada: User, endpoint: Endpoint) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
@@ -53,6 +53,7 @@ def serve(ended: threading.Event | None = None) -> None:
             try:
                 writing = {pk: one for pk, one in writing.items() if not one.done()}
                 if time.monotonic() - looked > BETWEEN_SILENT:
+                    beat(writing)
                     close_silent()
                     looked = time.monotonic()
                 while len(writing) < AT_ONCE and statements.generation_waits() and (taken := claim()):
@@ -81,6 +82,12 @@ def claim() -> Generation | None:
         if waiting.filter(pk=pk).update(state=Generation.State.RUNNING, started_at=now, heartbeat_at=now):
             return Generation.objects.select_related("generator", "request").get(pk=pk)
     return None
+
+
+def beat(writing: Iterable[int]) -> None:
+    """Keep alive what this worker has taken, also while it waits for its model or an endpoint that says nothing yet."""
+    mine = Generation.objects.filter(pk__in=list(writing), state=Generation.State.RUNNING)
+    mine.update(heartbeat_at=timezone.now())
 
 
 def write_and_close(generation: Generation) -> None:
