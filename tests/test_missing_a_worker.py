@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate import alive, progress
-from annotate.models import Heartbeat, Project, Setback, User
+from annotate.models import EmbeddingShard, FeatureVersion, Heartbeat, Project, Setback, User
 from learner.errors import LearnerError
 from learner.tasks import sweeping
 from learner.tasks.setbacks import trying
@@ -91,6 +91,18 @@ def test_a_bell_that_failed_is_not_rung_again_before_its_time(
     rung.clear()
     sweeping.ring_for_rows()
     assert ("absorb", project.pk) not in rung
+
+
+def test_a_version_with_many_free_shards_is_rung_for_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = FeatureVersion.objects.create(project=project, encoder="hashing")
+    for start in range(0, 30, 10):
+        EmbeddingShard.objects.create(feature_version=version, start=start, stop=start + 10)
+    rung: list[tuple[object, ...]] = []
+    monkeypatch.setattr(sweeping, "ring", lambda *bell: rung.append(bell))
+    sweeping.ring_for_rows()
+    assert rung.count(("embed_shards", version.pk)) == 1
 
 
 def test_one_worker_sweeps_at_a_time_and_each_when_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def versions_without_help() -> list[int]:
     silent = timezone.now() - timedelta(seconds=SILENT_SECONDS)
     idle = Q(claimed_at=None) | Q(seen_at__lt=silent)
     shards = EmbeddingShard.objects.filter(idle, finished_at=None)
-    return list(shards.values_list("feature_version", flat=True).distinct())
+    return list(shards.order_by().values_list("feature_version", flat=True).distinct())
 
 
 def release_leases() -> None:
