@@ -1,11 +1,12 @@
 """Rewards of texts: the web process asks by a row, and waits for the scoring worker to answer it.
 
-The worker has the encoder and the estimator; here nothing numerical is loaded. A wait is bounded, and what is not
-answered by then can be fetched later by the row's id.
+The worker has the encoder and the estimator; here nothing numerical is loaded. A wait is bounded, and so is
+how many wait; what is not answered by then can be fetched later by the row's id.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,6 +28,7 @@ KEPT = timedelta(hours=1)
 LATE_BY = 0.02
 UNANSWERED = (Scoring.State.WAITING, DeploymentRequest.State.GENERATING)
 Row = TypeVar("Row", Scoring, DeploymentRequest)
+_places = threading.BoundedSemaphore(4)
 
 STATUS = {"no_features": "unready", "nothing_learned": "unready", "switching": "unavailable"}
 
@@ -89,21 +91,40 @@ def refuse_unready(project: Project, learned: bool = True) -> None:
         )
 
 
+def let_wait(most: int) -> None:
+    """How many of this process's threads may wait at once: the others are left to the people who use the site."""
+    global _places
+    _places = threading.BoundedSemaphore(most)
+
+
 def wait_for(row: Row, seconds: float) -> Row:
-    """The row when it is answered, or as it is when the time is up."""
-    began = time.monotonic()
-    deadline = began + min(max(seconds, 0.0), LONGEST_WAIT)
+    """The row when it is answered, or as it is when the time is up, or at once when enough others wait."""
     state: str | None = row.state
-    while state in UNANSWERED and (now := time.monotonic()) < deadline:
-        between_looks(min(pause_after(now - began), deadline - now))
-        state = statements.state_of(row)
-        if state is None:  # deleted with its project
-            raise TouchstoneError(_("There is no such request in this project."), code="gone")
+    if state in UNANSWERED and _places.acquire(blocking=False):
+        try:
+            state = looked_at(row, min(max(seconds, 0.0), LONGEST_WAIT))
+        finally:
+            _places.release()
+    if state is None:  # deleted with its project
+        raise TouchstoneError(_("There is no such request in this project."), code="gone")
     if state != row.state:
         read_again(row)
     if row.state == Scoring.State.FAILED:
         raise TouchstoneError(row.message, code=STATUS.get(row.problem, "failed"))
     return row
+
+
+def looked_at(row: Row, seconds: float) -> str | None:
+    """The row's state, when it is answered or the time is up; None when it is gone."""
+    began = time.monotonic()
+    deadline, state = began + seconds, str(row.state)
+    while state in UNANSWERED and (now := time.monotonic()) < deadline:
+        between_looks(min(pause_after(now - began), deadline - now))
+        found = statements.state_of(row)
+        if found is None:
+            return None
+        state = found
+    return state
 
 
 def read_again(row: Scoring | DeploymentRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -320,6 +321,41 @@ def test_a_wait_ends_and_the_answer_can_be_fetched_later(
     assert row.state == "waiting"
     answer_waiting()
     assert scoring.scoring_of(project, row.pk, "score").result["rewards"]
+
+
+def test_waits_leave_threads_to_others(
+    project: Project, scoring_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learner.tasks.scoring import answer_waiting
+
+    teach(project, 3)
+    monkeypatch.setattr(scoring, "_places", scoring._places)
+    scoring.let_wait(1)
+    first, second = (scoring.ask_scores(project, NEW) for _ in range(2))
+    told: list[str] = []
+
+    def while_the_first_waits(_seconds: float) -> None:
+        assert not told, "the second waited, too"
+        told.append("looked")
+        told.append(scoring.wait_for(second, 30).state)
+        answer_waiting()
+
+    monkeypatch.setattr(scoring, "between_looks", while_the_first_waits)
+    assert scoring.wait_for(first, 30).state == "done"
+    assert told == ["looked", "waiting"]
+    told.clear()
+    assert scoring.wait_for(scoring.ask_scores(project, NEW), 30).state == "done"  # the place is free again
+
+
+def test_half_of_a_web_processs_threads_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    from annotate.celery import bells
+    from annotate.management.commands.serve import begin
+
+    monkeypatch.setattr(bells, "start", lambda: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    monkeypatch.setattr(scoring, "_places", scoring._places)
+    begin(SimpleNamespace(cfg=SimpleNamespace(threads=6)))
+    assert [scoring._places.acquire(blocking=False) for _ in range(4)] == [True, True, True, False]
 
 
 def test_the_texts_are_not_kept(project: Project, scoring_worker: None) -> None:

@@ -68,7 +68,8 @@ class FeedbackIn(Input):
 class Patience(Schema):
     wait: float = Field(
         10.0, ge=0, le=scoring.LONGEST_WAIT, allow_inf_nan=False,
-        description="Seconds to wait for the answer; what takes longer is answered 202 and can be fetched by its id.",
+        description="Seconds to wait for the answer; what takes longer, or comes while many others wait, is "
+        "answered 202 and can be fetched by its id.",
     )  # fmt: skip
 
 

@@ -57,8 +57,10 @@ class Command(BaseCommand):
 def begin(worker: Any) -> None:
     """What each process does before its first request."""
     from annotate.celery import SWITCH, bells
+    from annotate.scoring import let_wait
 
     sys.setswitchinterval(SWITCH)
+    let_wait(worker.cfg.threads // 2)
     bells.start()
 
 
