@@ -21,6 +21,8 @@ from annotate.configuring import check_fields, refuse_problems, values_of
 from annotate.errors import TouchstoneError
 from annotate.models import (
     Comparison,
+    DeploymentRequest,
+    Generation,
     Judgment,
     Lease,
     Membership,
@@ -29,6 +31,7 @@ from annotate.models import (
     Response,
     ResponseReward,
     Role,
+    TrainingAnswer,
     User,
 )
 
@@ -168,9 +171,7 @@ def delete_project(project: Project, actor: User, typed: str) -> None:
     if typed.strip() != project.slug:
         raise TouchstoneError(_("To delete the project, type {slug} exactly.").format(slug=project.slug))
     archive(project, actor)
-    Judgment.objects.filter(project=project, replaces__isnull=False).update(replaces=None)
-    for rows in (Judgment, Lease, Comparison, ResponseReward, Response, Prompt):
-        delete_rows(rows.objects.filter(project=project))
+    delete_collected(project)
     folder = Path(settings.DATA) / "projects" / str(project.pk)
     jobs.forget_project(project.pk)
     with transaction.atomic():
@@ -179,6 +180,17 @@ def delete_project(project: Project, actor: User, typed: str) -> None:
         )
         project.delete()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_collected(project: Project) -> None:
+    """The many rows: whatever refers to others of them comes first."""
+    Judgment.objects.filter(project=project, replaces__isnull=False).update(replaces=None)
+    DeploymentRequest.objects.filter(project=project, parent__isnull=False).update(parent=None)
+    delete_rows(Generation.objects.filter(request__project=project))
+    for rows in (
+        DeploymentRequest, TrainingAnswer, Judgment, Lease, Comparison, ResponseReward, Response, Prompt,
+    ):  # fmt: skip
+        delete_rows(rows.objects.filter(project=project))
 
 
 def delete_rows(rows: QuerySet[Any]) -> None:
