@@ -80,7 +80,7 @@ def change_settings(
 ) -> dict[str, list[Any]]:
     """Store the settings that differ; {field: [before, after]}. ``seen`` is the fingerprint of what was changed."""
     with transaction.atomic():
-        locked = Project.objects.select_for_update().get(pk=project.pk)
+        locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         values = that_fit(locked, values)
         if seen and seen != fingerprint(locked):
             raise TouchstoneError(

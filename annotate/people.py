@@ -218,21 +218,30 @@ def change_role(membership: Membership, actor: User, role: str) -> None:
 def remove(membership: Membership, actor: User) -> None:
     """Take somebody out. Their open leases return to the others; their judgments stay."""
     with transaction.atomic():
+        leases = locked_leases(membership)  # before the project, as whoever answers at this moment does
         locked = locked_membership(membership)
         keep_an_admin(locked)
-        returned = return_leases(locked.project, locked.user, "removed")
+        for lease in leases:
+            serving.close(lease, Lease.Outcome.EXPIRED, timezone.now(), "removed")
         close_door(locked, locked.role)
+        returned = len(leases)
         auditing.record(locked.project, actor, "removed", locked.user.name, role=locked.role, leases=returned)
         locked.delete()
 
 
 def locked_membership(membership: Membership) -> Membership:
     """The membership as it is now. The project's row is locked first: two admins cannot remove each other."""
-    Project.objects.select_for_update().get(pk=membership.project_id)
+    Project.objects.select_for_update(no_key=True).get(pk=membership.project_id)
     found = Membership.objects.select_related("project", "user").filter(pk=membership.pk).first()
     if found is None:
         raise TouchstoneError(_("This person is not in the project any more."), code="gone")
     return found
+
+
+def locked_leases(membership: Membership) -> list[Lease]:
+    """The pairs on the member's screen."""
+    mine = Lease.objects.filter(project=membership.project_id, annotator=membership.user_id)
+    return list(mine.filter(outcome=Lease.Outcome.OPEN).select_for_update().order_by("id"))
 
 
 def keep_an_admin(membership: Membership) -> None:
@@ -246,12 +255,3 @@ def close_door(membership: Membership, before: str) -> None:
     if before == Role.ADMIN:
         own = open_invitations(membership.project).filter(created_by=membership.user)
         own.update(revoked_at=timezone.now())
-
-
-def return_leases(project: Project, annotator: User, reason: str) -> int:
-    """Give the pairs on somebody's screen back to the others."""
-    leases = Lease.objects.filter(project=project, annotator=annotator, outcome=Lease.Outcome.OPEN)
-    found = list(leases.select_for_update().order_by("id"))
-    for lease in found:
-        serving.close(lease, Lease.Outcome.EXPIRED, timezone.now(), reason)
-    return len(found)
