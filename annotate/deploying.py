@@ -126,6 +126,10 @@ def judge(request_id: UUID, project: Project, submission: Submission, user: User
             )
         if known := request.comparison.judgments.filter(replaced_at=None).first():
             return known
+        if request.comparison.judgments.exists():
+            raise TouchstoneError(
+                _("A reviewer took this answer back; it cannot be given again."), code="expired"
+            )
         judging.check(submission, project)
         judgment = judgment_of(request, submission, user)
         judgment.created_at = now

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from django.db import connections
 
-from annotate import deploying, scoring, serving
+from annotate import correcting, deploying, scoring, serving
 from annotate.deploying import Candidate
 from annotate.errors import TouchstoneError
 from annotate.importing import texts
@@ -275,6 +275,15 @@ def test_a_program_asks_shows_and_reports(deployed: Project, ada: User) -> None:
     assert [one["source"] for one in again["responses"]] == feedback.json()["sources"]
     Deployment.objects.update(reveals_sources=False)
     assert program.get(f"/projects/tides/deployment/{told['id']}").json()["responses"][0]["source"] is None
+
+
+def test_what_a_reviewer_withdrew_is_not_chosen_again(deployed: Project, ada: User) -> None:
+    request = ask(deployed, ada)
+    judgment = deploying.judge(request.pk, deployed, Submission("left"), ada)
+    correcting.withdraw(ada, deployed, judgment.pk, "a mistake")
+    again = Program(ada).post(f"/projects/tides/deployment/{request.pk}/judgment", {"answer": "left"})
+    assert (again.status_code, again.json()["code"]) == (409, "expired")
+    assert not deployed.judgments.filter(comparison=request.comparison, replaced_at=None).exists()
 
 
 def test_a_program_scores_and_chooses_the_best(deployed: Project, ada: User) -> None:
