@@ -16,7 +16,7 @@ from allauth.account.models import EmailAddress
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -168,11 +168,19 @@ def join_as_stranger(token: str, username: str, email: str, password: str) -> Us
         user = User(username=username.strip(), email=(invitation.email or email.strip()).lower())
         check_account(user, password)
         user.set_password(password)
-        user.save(force_insert=True)
+        store_account(user)
         if user.email:
             EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
         use(invitation, user)
     return user
+
+
+def store_account(user: User) -> None:
+    """Whoever sent the form twice, or took the name at this moment, made the account that is there."""
+    try:
+        user.save(force_insert=True)
+    except IntegrityError:
+        raise TouchstoneError(_("This user name is taken."), code="username") from None
 
 
 def check_account(user: User, password: str) -> None:

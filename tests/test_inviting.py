@@ -165,6 +165,20 @@ def test_of_two_who_come_at_once_one_gets_in_and_no_account_is_left_behind(
     assert not User.objects.filter(username="fay").exists()
 
 
+def test_a_form_that_is_sent_twice_makes_one_account(
+    project: Project, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = token_for(project, ada)
+    both_saw = people.valid_invitation(token)
+    people.join_as_stranger(token, **ACCOUNT)
+    monkeypatch.setattr(people, "valid_invitation", lambda _: both_saw)
+    monkeypatch.setattr(people, "check_account", lambda *_: None)  # both looked before either was stored
+    with pytest.raises(TouchstoneError, match="taken") as refused:
+        people.join_as_stranger(token, **ACCOUNT)
+    assert refused.value.code == "username"
+    assert User.objects.filter(username="fay").count() == 1
+
+
 @pytest.mark.parametrize("how", ["expired", "revoked", "unknown", "cut"])
 def test_a_dead_invitation_opens_nothing(
     how: str, project: Project, ada: User, as_dan: Client, dan: User
