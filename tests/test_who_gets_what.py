@@ -40,7 +40,7 @@ def test_guidelines_are_read_before_the_first_pair_and_again_when_they_change(
     assert len(shown(as_ben, project)) == 2
 
 
-@pytest.mark.parametrize("version", ["1", "3", "-2", "x", "", "9" * 40])
+@pytest.mark.parametrize("version", ["1", "3", "-2", "x", "", "9" * 40, "9" * 5_000])
 def test_only_the_version_that_is_shown_can_be_acknowledged(
     as_ben: Client, project: Project, version: str
 ) -> None:

@@ -102,7 +102,8 @@ def renew(request: HttpRequest, project: Project) -> HttpResponseBase:
 def acknowledge(request: HttpRequest, project: Project) -> HttpResponseBase:
     """By version: what changed while somebody read is shown again."""
     version = request.POST.get("version", "")
-    serving.acknowledge(project, person(request), int(version) if version.isdecimal() else 0)
+    read = int(version) if version.isdecimal() and len(version) < 10 else 0
+    serving.acknowledge(project, person(request), read)
     return redirect("compare", project.slug)
 
 
