@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from annotate import auditing
 from annotate.celery import ring
 from annotate.errors import TouchstoneError
+from annotate.importing.texts import storable
 from annotate.judging import CORRECTED, put_in_place
 from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, User
 from annotate.statements import count_judged
@@ -90,7 +91,7 @@ def reason_for(text: str) -> str:
         raise TouchstoneError(_("Say why: the reason stays beside the judgment, and in the audit log."))
     if len(reason) > LONGEST_REASON:
         raise TouchstoneError(_("A reason has at most {n} characters.").format(n=LONGEST_REASON))
-    return reason
+    return storable(reason, "The reason")
 
 
 def check(answer: str, strength: int | None, project: Project) -> None:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from annotate import budgets, webhooks
 from annotate.celery import ring
 from annotate.errors import TouchstoneError
+from annotate.importing.texts import storable
 from annotate.models import Answer, Comparison, Judgment, Lease, Project, User
 from annotate.serving import close
 from annotate.statements import close_as_judged, count_judged, insert, lease_of
@@ -166,12 +167,13 @@ def is_open_to_edits(lease: Lease, project: Project, now: datetime) -> bool:
 
 def skip(annotator: User, lease_id: UUID | str, reason: str = "", note: str = "") -> None:
     """Give the pair back to the others; skipping twice is skipping once."""
+    reason, note = storable(reason[:32], "The reason"), storable(note[:500], "The note")
     with transaction.atomic():
         lease = own_lease(annotator, lease_id)
         if lease.outcome == Lease.Outcome.JUDGED:
             raise TouchstoneError(_("This pair has your answer already; undo it first."), code="invalid")
         if lease.outcome == Lease.Outcome.OPEN:
-            close(lease, Lease.Outcome.SKIPPED, timezone.now(), reason[:32], note[:500])
+            close(lease, Lease.Outcome.SKIPPED, timezone.now(), reason, note)
 
 
 def undo(annotator: User, project: Project) -> Lease:
@@ -282,6 +284,7 @@ def check(submission: Submission, project: Project) -> None:
     if len(submission.rationale) > LONGEST_RATIONALE:
         sentence = _("A rationale has at most {most} characters.")
         raise TouchstoneError(sentence.format(most=f"{LONGEST_RATIONALE:,}"))
+    storable(submission.rationale, "The rationale")
 
 
 def check_extras(submission: Submission, project: Project) -> None:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from annotate import auditing, serving
 from annotate.errors import TouchstoneError
+from annotate.importing.texts import storable
 from annotate.judging import SIDES, answer_of
 from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, Reliability, Response, User
 from annotate.progress.intervals import Share, quantile
@@ -183,7 +184,8 @@ def settle(project: Project, reviewer: User, comparison_id: int, answer: str, no
     if answer not in Answer.values:
         raise TouchstoneError(_("Choose one of the answers."))
     unsettled = Comparison.objects.filter(pk=comparison_id, project=project, judged__gt=1, settled_answer="")
-    values = {"settled_answer": answer, "settled_note": note[:500], "settled_by": reviewer}
+    note = storable(note[:500], "The note")
+    values = {"settled_answer": answer, "settled_note": note, "settled_by": reviewer}
     if not unsettled.exclude(arm=Arm.GOLD).update(**values, settled_at=timezone.now()):
         raise TouchstoneError(_("This disagreement was settled meanwhile, or does not exist."), code="gone")
     auditing.record(project, reviewer, "settled", f"comparison {comparison_id}", answer=answer)
@@ -218,6 +220,7 @@ def make_gold(
     """Store a pair nobody was asked about as gold, with the answer that is known, left being the first."""
     if side not in SIDES:
         raise TouchstoneError(_("Choose one of the answers."))
+    note = storable(note[:500], "The note")
     found = Response.objects.filter(project=project, pk__in=(first_id, second_id)).select_related("prompt")
     responses = list(found.order_by("pk"))
     if (
@@ -236,7 +239,7 @@ def make_gold(
                 arm=Arm.GOLD,
                 rule="random",
                 gold_answer=answer_of(side, swapped=first_id > second_id),
-                settled_note=note[:500],
+                settled_note=note,
                 wanted=serving.EVERYBODY,
             )
             auditing.record(project, reviewer, "made gold", f"comparison {comparison.pk}")

@@ -238,6 +238,7 @@ def test_the_public_address_is_closed_until_it_is_opened(opened: Project, as_ada
     assert visitor.get(address).status_code == 404
     Deployment.objects.update(link=settings.link, is_on=False)
     assert visitor.get(address).status_code == 404
+    assert visitor.get("/arena/%00/").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,10 @@ def test_an_absurd_time_never_exceeds_what_the_server_saw(
     assert kept is None or 0 <= kept < 60
 
 
-@pytest.mark.parametrize("sent", [{}, {"side": "up"}, {"side": "left", "rationale": "x" * 5001}])
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"side": "up"}, {"side": "left", "rationale": "x" * 5001}, {"side": "left", "rationale": "a\0b"}],
+)
 def test_an_answer_that_is_none_is_refused_with_a_sentence(
     as_ben: Client, project: Project, sent: dict[str, str]
 ) -> None:
@@ -243,6 +246,15 @@ def test_a_skipped_pair_goes_to_others_with_the_reason(as_ben: Client, project: 
     assert (lease.outcome, lease.reason, lease.note) == ("skipped", "harmful", "second paragraph")
     assert lease not in shown(as_ben, project)
     assert Comparison.objects.get(pk=lease.comparison_id).taken == 0
+
+
+@pytest.mark.parametrize("name", ["reason", "note"])
+def test_a_reason_that_no_database_keeps_skips_nothing(as_ben: Client, project: Project, name: str) -> None:
+    lease = shown(as_ben, project)[0]
+    url = reverse("skip", args=[project.slug, lease.pk])
+    assert as_ben.post(url, {name: "a\0b"}, **SCRIPT).status_code == 400
+    lease.refresh_from_db()
+    assert lease.outcome == "open"
 
 
 def test_a_lease_that_ran_out_and_was_taken_is_explained_and_followed_by_another_pair(

@@ -102,6 +102,7 @@ def test_the_annotator_cannot_undo_or_edit_a_correction(project: Project, ada: U
     [
         ("second", None, "  "),
         ("second", None, "x" * 181),
+        ("second", None, "a\0b"),
         ("best", None, "why"),
         ("tie", 2, "why"),
         ("second", 4, "why"),

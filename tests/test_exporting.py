@@ -477,7 +477,7 @@ def test_a_file_that_no_export_makes_is_not_there(name: str, project: Project, a
     assert error.value.code == "gone"
 
 
-@pytest.mark.parametrize("query", ["?arm=root", "?split=all", "?min_votes=many"])
+@pytest.mark.parametrize("query", ["?arm=root", "?split=all", "?min_votes=many", "?tag=%00", "?x=%00"])
 def test_a_filter_that_is_none_is_refused(query: str, project: Project, ada: User) -> None:
     with pytest.raises(TouchstoneError):
         download(ada, project, "trl.jsonl", query)

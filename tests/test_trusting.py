@@ -243,7 +243,7 @@ def imported_votes(project: Project, *answers: str) -> Comparison:
     return comparison
 
 
-@pytest.mark.parametrize("sent", [{}, {"side": "up"}])
+@pytest.mark.parametrize("sent", [{}, {"side": "up"}, {"side": "left", "note": "a\0b"}])
 def test_a_settlement_without_an_answer_is_refused(
     as_rae: Client, overlapping: Project, ben: User, cho: User, sent: dict[str, str]
 ) -> None:
@@ -294,6 +294,7 @@ def test_gold_is_only_made_of_two_responses_to_one_training_prompt(as_rae: Clien
     one, other = (
         Response.objects.filter(prompt__is_evaluation=False).order_by("pk").values_list("pk", flat=True)[3:5]
     )
+    as_rae.post(url("gold"), {"first": one - 1, "second": one, "side": "left", "note": "a\0b"})
     for pair in ((held_out[0].pk, held_out[1].pk), (one, other), (one, one), ("x", 10**30)):
         as_rae.post(url("gold"), {"first": pair[0], "second": pair[1], "side": "left"})
     assert not Comparison.objects.filter(arm="gold").exists()

@@ -14,13 +14,14 @@ from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.exporting import MEDIA, Filters, begin, stream, wanted
 from annotate.exporting.asking import weigh_by
+from annotate.importing.texts import json_of
 from annotate.models import Arm, AuditEvent, Project, Role
 
 
 @require_safe
 @project_view(Role.ADMIN)
 def export_download(request: HttpRequest, project: Project, name: str) -> HttpResponseBase:
-    file = wanted(name)
+    file, asked = wanted(name), json_of(dict(request.GET.lists()), "The address")
     weigh = weigh_by(project, request.GET.get("weigh", ""))
     run = begin(project, file.kind, filters_of(request), weigh)
     pieces: Iterator[bytes] = iter(())
@@ -31,7 +32,7 @@ def export_download(request: HttpRequest, project: Project, name: str) -> HttpRe
             actor=request.user,  # type: ignore[misc]
             verb="exported",
             subject=name,
-            details=dict(request.GET.lists()),
+            details=asked,
         )
     media = "application/gzip" if file.packed else MEDIA[file.format]
     response = StreamingHttpResponse(pieces, content_type=media)
