@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from annotate.models import AuditEvent, Job, KeptAnswer, Project, Prompt, Response, User
+from annotate.api import repeating
+from annotate.models import AuditEvent, Job, KeptAnswer, Project, Prompt, Response, Token, User
 from tests.learn import embed_and_absorb, run_all
 from tests.programs import Program
 
@@ -98,6 +99,49 @@ def test_a_repeated_request_with_its_key_gets_the_first_answer(project: Project,
     assert Program(ada).post("/projects/tides/prompts", other, Idempotency_Key="one").status_code == 200
     KeptAnswer.objects.update(status=None)
     assert program.post("/projects/tides/prompts", POOL, Idempotency_Key="one").status_code == 409
+
+
+@pytest.mark.parametrize("media", ["application/jsonl", "application/json"])
+@pytest.mark.parametrize("route", ["files", "imports"])
+def test_another_file_with_the_same_key_is_refused_not_passed_over(
+    project: Project, ada: User, route: str, media: str
+) -> None:
+    client = Program(ada).client
+    first, other = (json.dumps({"prompt": f"{n}?", "responses": ["a", "b"]}).encode() for n in "12")
+    sent = [
+        client.post(
+            f"/api/v1/projects/tides/{route}", body, content_type=media, headers={"Idempotency-Key": "k"}
+        )
+        for body in (first, other, first)
+    ]
+    assert len(first) == len(other)
+    assert [answer.status_code for answer in sent] == [sent[0].status_code, 422, sent[0].status_code]
+    assert sent[0].status_code in (200, 202)
+    assert sent[2].headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_file_is_as_large_as_files_may_be_also_with_a_key_and_called_json(
+    project: Project, ada: User, settings: Any
+) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 50
+    body = json.dumps({"prompt": "Why?", "responses": ["a" * 100, "b"]})
+    for _ in range(2):
+        answer = Program(ada).client.post(
+            "/api/v1/projects/tides/files", body, content_type="application/json",
+            headers={"Idempotency-Key": "k"},
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.content
+
+
+def test_while_a_file_is_taken_its_key_waits(project: Project, ada: User) -> None:
+    program, path = Program(ada), "/api/v1/projects/tides/files"
+    token = Token.objects.get(user=ada)
+    KeptAnswer.objects.create(token=token, key="k", fingerprint=repeating.STREAMS)
+    body = json.dumps({"prompt": "Why?", "responses": ["a", "b"]})
+    answer = program.client.post(
+        path, body, content_type="application/jsonl", headers={"Idempotency-Key": "k"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "running")
 
 
 def test_a_failed_request_may_be_sent_again_with_its_key(project: Project, ada: User) -> None:

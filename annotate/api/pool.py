@@ -20,6 +20,7 @@ from annotate.api.bearer import Bearer, person, project_of
 from annotate.api.jobs import COUNTS, JobOut
 from annotate.api.paging import Page, Paging, page_of
 from annotate.api.problems import MOST_ERRORS, Problem
+from annotate.api.repeating import pieces
 from annotate.api.schemas import ErrorAt, Input, Name, Note, Text
 from annotate.celery import ring
 from annotate.errors import TouchstoneError
@@ -29,7 +30,6 @@ from annotate.importing.shapes import understand
 from annotate.models import Job, Project, Prompt, Response, Role
 
 router = Router(tags=["Prompts and responses"])
-PIECE = 1 << 20
 BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -219,7 +219,7 @@ def check_length(request: HttpRequest) -> None:
 
 def take(request: HttpRequest, file: IO[bytes] | File[bytes]) -> None:
     """The body into a file, a piece at a time."""
-    while piece := request.read(PIECE):
+    for piece in pieces(request):
         file.write(piece)
 
 

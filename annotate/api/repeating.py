@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import wraps
 from typing import Any
@@ -20,6 +21,8 @@ from annotate.models import KeptAnswer
 
 HEADER = "Idempotency-Key"
 KEPT_FOR = timedelta(days=1)
+PIECE = 1 << 20
+STREAMS = "streams"  # in the place of a fingerprint, until the body was read
 GIVEN_UP_AFTER = timedelta(minutes=10)
 View = Callable[..., Any]
 
@@ -43,7 +46,7 @@ def once(view: View) -> View:
         except BaseException:
             before.delete()
             raise
-        keep(before, result)
+        keep(before, result, request)
         return result
 
     return answered
@@ -57,39 +60,59 @@ def begin(request: HttpRequest, key: str) -> KeptAnswer | HttpResponse:
     rows = KeptAnswer.objects.filter(token=token, key=key)
     rows.filter(created_at__lt=now - KEPT_FOR).delete()
     rows.filter(status=None, created_at__lt=now - GIVEN_UP_AFTER).delete()
-    mark = fingerprint(request)
+    mark = fingerprint(request) if was_read(request) else STREAMS
     try:
         with transaction.atomic():
             return KeptAnswer.objects.create(token=token, key=key, fingerprint=mark, created_at=now)
     except IntegrityError:
-        return again(rows.filter(fingerprint=mark).first())
+        return again(rows.first(), request)
 
 
-def again(kept: KeptAnswer | None) -> HttpResponse:
-    if kept is None:
+def again(kept: KeptAnswer | None, request: HttpRequest) -> HttpResponse:
+    known = None if kept is None or kept.fingerprint == STREAMS else kept
+    if known and known.fingerprint != fingerprint(request):
         raise Problem(422, "invalid", f"{HEADER}: this key came with another request before; use a new one.")
-    if kept.status is None:
+    if known is None or known.status is None:
         raise Problem(409, "running", "The same request is still being worked on; ask again in a moment.")
-    response = JsonResponse(kept.body, status=kept.status, safe=False)
+    response = JsonResponse(known.body, status=known.status, safe=False)
     response["Idempotency-Replayed"] = "true"
     return response
 
 
+def was_read(request: HttpRequest) -> bool:
+    """Whether the body is in memory already, as of every operation that takes JSON."""
+    return hasattr(request, "_body")
+
+
+def pieces(request: HttpRequest) -> Iterator[bytes]:
+    """A body that streams; what it was is remembered, for the fingerprint."""
+    digest = hashlib.sha256()
+    while piece := request.read(PIECE):
+        digest.update(piece)
+        yield piece
+    request.received = digest.digest()  # type: ignore[attr-defined]
+
+
 def fingerprint(request: HttpRequest) -> str:
-    """Of what was asked; of an upload that is read as it comes, its length stands for the body."""
-    is_json = request.content_type == "application/json"
-    body = request.body if is_json else request.headers.get("Content-Length", "").encode()
+    """Of what was asked, to the last byte. A body that nobody has read yet is read, and held by nobody."""
+    if was_read(request):
+        body = hashlib.sha256(request.body).digest()
+    else:
+        if not hasattr(request, "received"):
+            deque(pieces(request), maxlen=0)
+        body = request.received  # type: ignore[attr-defined]
     head = f"{request.method} {request.get_full_path()}\n".encode("utf-8", "surrogatepass")
     return hashlib.sha256(head + body).hexdigest()
 
 
-def keep(row: KeptAnswer, result: Any) -> None:
+def keep(row: KeptAnswer, result: Any, request: HttpRequest) -> None:
     """Remember an answer that is a schema; one that streams is not remembered."""
     status, value = (result.status_code, result.value) if isinstance(result, Status) else (200, result)
     if not isinstance(value, Schema):
         row.delete()
         return
-    KeptAnswer.objects.filter(pk=row.pk).update(status=status, body=json.loads(value.model_dump_json()))
+    answer, mark = json.loads(value.model_dump_json()), fingerprint(request)
+    KeptAnswer.objects.filter(pk=row.pk).update(status=status, body=answer, fingerprint=mark)
 
 
 def forget_old() -> None:
