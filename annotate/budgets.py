@@ -20,11 +20,16 @@ _far_until: dict[tuple[int, int], float] = {}
 
 def hold(project: Project, annotator: User) -> None:
     """Lock what `has_room` is about to count, in the transaction that takes the place; before any comparison."""
-    if project.budget is not None and time.monotonic() >= _far_until.get((project.pk, project.budget), 0.0):
+    if project.budget is not None and not is_far(project):
         _far_until.pop((project.pk, project.budget), None)
         Project.objects.select_for_update(no_key=True).filter(pk=project.pk).values_list("pk").first()
     if project.annotator_limit is not None:
         User.objects.select_for_update(no_key=True).filter(pk=annotator.pk).values_list("pk").first()
+
+
+def is_far(project: Project) -> bool:
+    """Whether the budget was counted, and cannot have been used up since."""
+    return time.monotonic() < _far_until.get((project.pk, project.budget or 0), 0.0)
 
 
 def has_room(project: Project, annotator: User) -> bool:

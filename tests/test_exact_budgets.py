@@ -14,6 +14,7 @@ from annotate import budgets, judging, serving
 from annotate.errors import TouchstoneError
 from annotate.judging import Submission
 from annotate.models import Judgment, Lease, Membership, Project, Role, User
+from annotate.webhooks import telling
 from tests.conftest import person
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -93,6 +94,19 @@ def test_a_budget_that_is_far_away_is_not_counted_at_every_click(project: Projec
     project.budget = 1  # Somebody lowered it: counted anew.
     serving.leases_for(project, ben, 1)
     assert not budgets.has_room(project, ben)
+
+
+def test_a_budget_that_is_far_away_is_not_counted_for_who_listens(
+    project: Project, ben: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int | None] = []
+    monkeypatch.setattr(telling, "notice_budget", lambda project: looked.append(project.budget))
+    for budget in (100_000, 900):  # far away, and within reach of those who claim at this moment
+        Project.objects.update(budget=budget, webhook_events=["budget.reached"])
+        project.refresh_from_db()
+        lease = serving.leases_for(project, ben, 1)[0]
+        judging.record(ben, lease.pk, Submission("left"), project)
+    assert looked == [900]
 
 
 def refuse(*_arguments: object) -> None:

@@ -40,7 +40,7 @@ def tell_judgment(project: Project, judgment: Judgment) -> None:
     """A new judgment, or one that replaces another; where a budget is listened for, look whether it is reached."""
     if Event.JUDGMENT_RECORDED in project.webhook_events:
         tell(project, Event.JUDGMENT_RECORDED, of_judgment(judgment))
-    if project.budget and Event.BUDGET_REACHED in project.webhook_events:
+    if project.budget and Event.BUDGET_REACHED in project.webhook_events and not budgets.is_far(project):
         transaction.on_commit(lambda: notice_budget(project))
 
 
