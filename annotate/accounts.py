@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from annotate.models import User
+from annotate.settings import env
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ def first_accounts(demo: bool) -> list[Account]:
     """Make the admin (and for a demo an annotator) if nobody is there yet; what was made, to be printed."""
     if User.objects.filter(is_synthetic=False).exists():
         return []
-    email = os.environ.get("ADMIN_EMAIL", "")
+    email = env("ADMIN_EMAIL", default="")
     admin = User(username="admin", email=email, is_staff=True, is_superuser=True)
-    given = os.environ.get("ADMIN_PASSWORD", "")
+    given = env("ADMIN_PASSWORD", default="")
     made = [account("admin", admin, given)]
     return [*made, account("annotator", User(username="annotator"))] if demo else made
 

@@ -13,12 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import environ
+import environ.fileaware_mapping
 from csp.constants import NONE, SELF
 
 from annotate import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()
+
+
+class WithFiles(environ.fileaware_mapping.FileAwareMapping):  # type: ignore[misc]
+    """NAME is what the file of NAME_FILE holds, without the line end that editors leave there."""
+
+    def __getitem__(self, key: str) -> str:
+        value = str(super().__getitem__(key))
+        return value.strip() if self.env.get(f"{key}_FILE") else value
+
+
+class Env(environ.Env):  # type: ignore[misc]
+    ENVIRON = WithFiles(cache=False)
+
+
+env = Env()
 if (BASE_DIR / ".env").is_file():
     env.read_env(BASE_DIR / ".env")
 
@@ -28,6 +43,8 @@ DEBUG = env.bool("DEBUG", default=False)
 DATA = Path(env("TOUCHSTONE_DATA", default=str(BASE_DIR / "data"))).expanduser().resolve()
 # Folders of models by name; only what is in here can be named as a local encoder.
 MODELS = Path(env("TOUCHSTONE_MODELS", default=str(DATA / "models"))).expanduser().resolve()
+if hub_token := env("HF_TOKEN", default=""):
+    os.environ["HF_TOKEN"] = hub_token  # where the hub's library looks, also if it came from a file
 
 # Megabytes that the pairs of one project may take in a learn worker (half of the machine); beyond: in shards.
 MEMORY_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20

@@ -72,6 +72,30 @@ def test_admin_email_and_password_come_from_the_environment(monkeypatch: pytest.
 
 
 @pytest.mark.django_db
+def test_the_admin_password_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a long enough secret\n")
+    monkeypatch.setenv("ADMIN_PASSWORD_FILE", str(tmp_path / "password"))
+    first_accounts(demo=False)
+    assert User.objects.get().check_password("a long enough secret")
+
+
+def test_a_secret_from_a_file_is_without_its_line_end(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a-secret\n")
+    names = ("METRICS_TOKEN", "SEALING_KEY", "HF_TOKEN")
+    files = {f"{name}_FILE": str(tmp_path / "secret") for name in names}
+    code = """
+import os
+from annotate import settings
+print([settings.METRICS_TOKEN, settings.SEALING_KEY, os.environ["HF_TOKEN"]])
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in names} | files
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == str(["a-secret"] * 3)
+
+
+@pytest.mark.django_db
 def test_a_weak_admin_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_PASSWORD", "password")
     with pytest.raises(CommandError, match="too weak"):
