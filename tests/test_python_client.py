@@ -107,6 +107,28 @@ def test_what_the_server_refuses_is_said_and_not_sent_again() -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("status", [404, 409, 503])
+def test_a_refused_download_says_why_and_leaves_no_file(tmp_path: Path, status: int) -> None:
+    def handler(_request: httpx.Request) -> httpx.Response:
+        problem = b'{"code": "gone", "detail": "There is no such project."}'
+        return httpx.Response(status, stream=httpx.ByteStream(problem))
+
+    async def by_async() -> None:
+        options: dict[str, Any] = {"retries": Retries(2, first=0.001), "transport": transport}
+        async with AsyncClient("http://x", "t", **options) as client:
+            await client.download("tides", tmp_path / "file")
+
+    transport = httpx.MockTransport(handler)
+    for download in (
+        lambda: client_of(handler, 2).download("tides", tmp_path / "file"),
+        lambda: asyncio.run(by_async()),
+    ):
+        with pytest.raises(ApiError, match="no such project") as error:
+            download()
+        assert (error.value.status, error.value.code) == (status, "gone")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_answer_after_all_tries_is_an_exception_of_its_own() -> None:
     handler, seen = answering(httpx.ConnectError("no"))
     with pytest.raises(Unreachable):

@@ -78,9 +78,10 @@ class AsyncClient:
             is_last = attempt + 1 == self.retries.attempts
             try:
                 response = await self.http.send(request, stream=stream)
+                if not response.is_success:
+                    await response.aread()
                 if not is_worth_again(response) or is_last:
                     return checked(response)
-                await response.aread()
             except httpx.TransportError as error:
                 last = error
             if not is_last:

@@ -80,9 +80,10 @@ class Client:
             is_last = attempt + 1 == self.retries.attempts
             try:
                 response = self.http.send(request, stream=stream)
+                if not response.is_success:
+                    response.read()  # of one that streams, too: it says why
                 if not is_worth_again(response) or is_last:
                     return checked(response)
-                response.read()
             except httpx.TransportError as error:
                 last = error
             if not is_last:
