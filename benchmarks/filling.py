@@ -19,7 +19,7 @@ django.setup()
 
 import numpy as np  # noqa: E402
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY  # noqa: E402
-from django.contrib.sessions.backends.cached_db import SessionStore  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.db.models import Count, F, Q  # noqa: E402
 
 from annotate import draws  # noqa: E402

@@ -183,7 +183,7 @@ def led(answer: HTTPResponse, text: str) -> str:
 def visitor(site: Site, name: str, *, boss: bool = False) -> Visitor:
     """An account with a session, as after signing in."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-    from django.contrib.sessions.backends.cached_db import SessionStore
+    from django.contrib.sessions.backends.db import SessionStore
 
     from annotate.models import User
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -198,6 +199,21 @@ def test_a_stranger_finds_nothing_and_the_signed_out_are_asked_to_sign_in(
     assert missing.status_code == 404
     assert project.name not in missing.content.decode()
     assert getattr(Client(), method)(url)["Location"].startswith("/accounts/login/")
+
+
+def test_who_signs_out_in_one_web_process_is_signed_out_in_all(
+    as_ben: Client, project: Project, settings: Any
+) -> None:
+    assert as_ben.get("/projects/tides/compare/").status_code == 200
+    thief = Client()
+    thief.cookies[settings.SESSION_COOKIE_NAME] = as_ben.cookies[settings.SESSION_COOKIE_NAME].value
+    assert thief.get("/projects/tides/compare/").status_code == 200
+    of_this_process = settings.CACHES
+    backend = "django.core.cache.backends.locmem.LocMemCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "another process"}}
+    as_ben.post("/accounts/logout/")
+    settings.CACHES = of_this_process
+    assert thief.get("/projects/tides/compare/")["Location"].startswith("/accounts/login/")
 
 
 def test_nothing_is_answered_by_following_a_link(as_ben: Client, project: Project) -> None:
