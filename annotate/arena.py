@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.core.cache import cache
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from annotate import deploying, draws, generating, judging
+from annotate.caching import counted
 from annotate.errors import TouchstoneError
 from annotate.importing.conversations import Message
 from annotate.models import Answer, DeploymentRequest, Generation, Judgment, Project, User
@@ -111,8 +111,7 @@ def count(guest: Guest) -> None:
     """So many prompts a minute: of a member, or of an address where nobody signed in."""
     who = f"user:{guest.user.pk}" if guest.user else f"address:{guest.address}"
     key = f"arena:{guest.project.pk}:{who}:{int(time.time() // WINDOW)}"
-    cache.add(key, 0, 2 * WINDOW)
-    if cache.incr(key) > MOST_A_WINDOW:
+    if counted(key, 2 * WINDOW) > MOST_A_WINDOW:
         raise TouchstoneError(_("That was a lot at once; wait a minute."), code="limit")
 
 

@@ -70,9 +70,7 @@ def test_a_broker_and_a_cache_that_are_away(monkeypatch: pytest.MonkeyPatch, set
     monkeypatch.setattr(health, "broker_answers", lambda: False)
     assert "CELERY_BROKER_URL" in looks("broker")["broker does not answer"]
     gone = "redis://127.0.0.1:1/0"
-    settings.CACHES = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": gone}
-    }
+    settings.CACHES = {"default": {"BACKEND": "annotate.caching.ForgivingRedisCache", "LOCATION": gone}}
     assert "REDIS_URL" in looks("caches")["cache does not answer"]
 
 

@@ -56,14 +56,15 @@ def check(site: Installation, people: list[Annotator]) -> None:
 def test_redis_killed_with_its_data_lost_costs_nothing(tmp_path: Path) -> None:
     with (
         redis() as broker,
-        installation(tmp_path / "data", CELERY_BROKER_URL=broker.url) as site,
+        installation(tmp_path / "data", CELERY_BROKER_URL=broker.url, REDIS_URL=broker.url) as site,
         at_work(site) as people,
     ):
         collect(people, 30)
         broker.kill()
-        collect(people, 60)  # answers do not wait for a broker that is away
+        collect(people, 60)  # answers wait neither for a broker nor for a cache that is away
         broker.start()
         collect(people, 90)
+        assert [error for person in people for error in person.errors] == []
 
 
 @needs_redis

@@ -74,7 +74,7 @@ def caches() -> Iterator[Finding]:
         fine = cache.get("doctor") == "well"
     except Exception:
         fine = False
-    yield fine, "cache answers" if fine else "cache does not answer", "check REDIS_URL: signing in needs it"
+    yield fine, "cache answers" if fine else "cache does not answer", "check REDIS_URL: rate limits are off"
 
 
 def workers() -> Iterator[Finding]:
