@@ -144,6 +144,7 @@ TEMPLATES = [
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db("DATABASE_URL", default=f"sqlite:///{DATA / 'touchstone.sqlite3'}")
 }
+OF_THE_URL: dict[str, Any] = DATABASES["default"].get("OPTIONS", {})  # ?sslmode=require&connect_timeout=3
 if "sqlite" in DATABASES["default"]["ENGINE"]:
     DATABASES["default"]["ENGINE"] = "annotate.sqlite"
     # IMMEDIATE: a transaction that will write waits for its turn at the start, instead of failing in the middle.
@@ -152,12 +153,15 @@ if "sqlite" in DATABASES["default"]["ENGINE"]:
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384;",
+        **OF_THE_URL,
     }
     DATABASES["default"]["CONN_MAX_AGE"] = None  # opening one costs as much as half an answer
     CELERY_DB_REUSE_MAX = 500  # tasks, of which a crowd of annotators asks for dozens a second
 else:
     DATABASES["default"]["OPTIONS"] = {
-        "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=16), "timeout": 15}
+        "connect_timeout": 5,
+        **OF_THE_URL,
+        "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=16), "timeout": 15},
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

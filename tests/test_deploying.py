@@ -158,18 +158,28 @@ print(json.dumps([s.DEBUG, s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.SECU
     assert json.loads(said) == [False, True, True, True, True, True, "DENY", False, storage, True]
 
 
-def test_postgresql_gets_a_pool_as_large_as_a_process_has_threads(tmp_path: Path) -> None:
-    code = "from django.conf import settings; print(settings.DATABASES['default']['OPTIONS']['pool']['max_size'])"
-    environment = os.environ | {
-        "DATABASE_URL": "postgres://u@127.0.0.1:1/d",
-        "TOUCHSTONE_DATA": str(tmp_path),
-    }
+def options_of(url: str, data: Path) -> dict[str, Any]:
+    """What the database is opened with."""
+    code = "import json; from django.db import connection; print(json.dumps(connection.settings_dict['OPTIONS']))"
+    environment = os.environ | {"DATABASE_URL": url, "TOUCHSTONE_DATA": str(data)}
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
-    said = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return dict(json.loads(said.stdout))
+
+
+def test_postgresql_gets_a_pool_as_large_as_a_process_has_threads(tmp_path: Path) -> None:
     threads = int(image_command()[image_command().index("--threads") + 1])
-    assert int(said) >= threads
+    options = options_of("postgres://u@127.0.0.1:1/d", tmp_path)
+    assert options["pool"]["max_size"] >= threads
+    assert options["connect_timeout"] == 5
+
+
+def test_what_the_databases_address_asks_for_is_kept(tmp_path: Path) -> None:
+    options = options_of("postgres://u@127.0.0.1:1/d?sslmode=require&connect_timeout=3", tmp_path)
+    assert (options["sslmode"], options["connect_timeout"]) == ("require", 3)
+    assert options["pool"]["timeout"] == 15
+    options = options_of(f"sqlite:///{tmp_path}/x.sqlite3?timeout=60", tmp_path)
+    assert (options["timeout"], options["transaction_mode"]) == (60, "IMMEDIATE")
 
 
 def test_no_two_decisions_share_a_number() -> None:
