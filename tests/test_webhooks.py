@@ -134,18 +134,6 @@ def test_a_failure_is_tried_again_later_and_longer_and_given_up_at_last(
     assert sum(waits) > 2 * 24 * 3600
 
 
-def test_one_failing_message_holds_the_others_of_its_endpoint_for_that_round_only(
-    project: Project, ben: User, endpoint: Endpoint, hook: Receiver
-) -> None:
-    hook.status = 503
-    for _ in range(3):
-        answer(project, ben)
-    sending.deliver_due()
-    assert len(hook.requests) == 1
-    hook.status = 200
-    assert sending.deliver_due() == 2
-
-
 def test_an_endpoint_that_is_gone_or_failed_for_days_is_turned_off(
     project: Project, ada: User, ben: User, endpoint: Endpoint, hook: Receiver
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from django.db import transaction
+from django.db.models import Case, F, TextField, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,6 +19,8 @@ from annotate.models.webhooks import new_salt
 
 MOST = 20
 TEST = "test"
+TURNED_OFF = "The webhook was turned off."
+SHORTEST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=5)
 
 
 def add(project: Project, actor: User, url: str, events: Sequence[str]) -> Endpoint:
@@ -39,6 +43,8 @@ def change(endpoint: Endpoint, actor: User, url: str, events: Sequence[str], is_
         Endpoint.objects.filter(pk=endpoint.pk).update(
             url=url, events=list(events), is_on=is_on, off_reason="", failing_since=None
         )
+        if not is_on:
+            give_up_waiting(endpoint)
         auditing.record(
             endpoint.project, actor, "changed a webhook", host_of(url), events=list(events), on=is_on
         )
@@ -67,10 +73,24 @@ def turn_off(endpoint: Endpoint, reason: str) -> None:
     with transaction.atomic():
         locked(endpoint.project)
         if Endpoint.objects.filter(pk=endpoint.pk, is_on=True).update(is_on=False, off_reason=reason[:200]):
+            give_up_waiting(endpoint)
             auditing.record(
                 endpoint.project, None, "turned a webhook off", host_of(endpoint.url), reason=reason
             )
             note_events(endpoint.project)
+
+
+def give_up_waiting(endpoint: Endpoint) -> None:
+    """Nothing but a test is sent to an endpoint that is off; what was tried keeps its last answer."""
+    waiting = Delivery.objects.filter(endpoint=endpoint, state=Delivery.State.WAITING).exclude(event=TEST)
+    answer = Case(When(attempts=0, then=Value(TURNED_OFF, output_field=TextField())), default=F("answer"))
+    waiting.update(state=Delivery.State.FAILED, answer=answer)
+
+
+def rest_of(endpoint: Endpoint, now: datetime) -> timedelta:
+    """How long an endpoint that fails is left alone: as long as it has failed, within bounds."""
+    failed_for = now - (endpoint.failing_since or now)
+    return min(max(failed_for, SHORTEST_REST), LONGEST_REST)
 
 
 def test(endpoint: Endpoint, actor: User) -> Delivery:

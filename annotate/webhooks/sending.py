@@ -1,5 +1,7 @@
 """Deliveries go out: rows that are due are claimed one by one, sent through the guard, and tried again if it failed.
 
+Endpoints take turns, and one that fails rests with all that waits for it, so a dead receiver holds up nobody else's.
+
 A worker's own thread does it, so a receiver that is slow keeps no task waiting. A claim that was never finished (its
 worker was killed) is taken up again; the receiver knows a message that it had already by its webhook-id.
 """
@@ -10,16 +12,18 @@ import logging
 import random
 import threading
 import time
+from collections import defaultdict
 from datetime import datetime, timedelta
 
 from django.db import close_old_connections, connections
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from annotate import outbound
 from annotate.errors import TouchstoneError
 from annotate.models import Delivery, Endpoint, Project
-from annotate.webhooks.endpoints import turn_off
+from annotate.webhooks.endpoints import TEST, TURNED_OFF, give_up_waiting, rest_of, turn_off
 from annotate.webhooks.signing import headers_of
 from annotate.webhooks.telling import notice_budget
 
@@ -31,7 +35,8 @@ TAKEN_UP_AFTER = timedelta(minutes=2)
 OFF_AFTER = timedelta(days=4)
 KEPT_FOR = timedelta(days=30)
 LONGEST_ANSWER = 2_000
-AT_ONCE = 200
+AT_ONCE = 50  # messages to one endpoint
+TURN = 1.0  # second, after which an endpoint that is slow lets the others go on
 _bell = threading.Event()
 
 
@@ -58,15 +63,38 @@ def _deliver_forever() -> None:
 
 
 def deliver_due() -> int:
-    """Send what is due, oldest first; after a failure the endpoint's other messages wait for the next round."""
-    now, sent, failed = timezone.now(), 0, set[int]()
-    for pk, endpoint_id in due(now).order_by("id").values_list("pk", "endpoint_id")[:AT_ONCE]:
-        if endpoint_id not in failed and claim(pk, now):
-            delivery = Delivery.objects.select_related("endpoint__project").get(pk=pk)
-            if send(delivery):
-                sent += 1
-            else:
-                failed.add(endpoint_id)
+    """Send what is due, in rounds of one turn for each endpoint, as long as something gets through."""
+    sent = 0
+    while passed := one_round(timezone.now()):
+        sent += passed
+    return sent
+
+
+def one_round(now: datetime) -> int:
+    return sum(deliver(pks, now) for pks in turns(now))
+
+
+def turns(now: datetime) -> list[list[int]]:
+    """The oldest due messages of each endpoint. Of those that fail one is tried, last: others wait for it alone."""
+    place = Window(RowNumber(), partition_by=F("endpoint_id"), order_by="id")
+    oldest = due(now).annotate(place=place).filter(place__lte=AT_ONCE).order_by("id")
+    well, ailing = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)
+    for pk, endpoint, since in oldest.values_list("pk", "endpoint_id", "endpoint__failing_since"):
+        (well if since is None else ailing)[endpoint].append(pk)
+    one = random.sample(sorted(ailing), min(1, len(ailing)))
+    return [*well.values(), *(ailing[endpoint] for endpoint in one)]
+
+
+def deliver(pks: list[int], now: datetime) -> int:
+    """One endpoint's turn, over with the first failure; how many messages arrived."""
+    began, sent = time.monotonic(), 0
+    for pk in pks:
+        if claim(pk, now):
+            if not send(Delivery.objects.select_related("endpoint__project").get(pk=pk)):
+                break
+            sent += 1
+        if time.monotonic() - began > TURN:
+            break
     return sent
 
 
@@ -85,8 +113,9 @@ def claim(pk: int, now: datetime) -> bool:
 def send(delivery: Delivery) -> bool:
     """One attempt. An endpoint that was turned off meanwhile is sent nothing but a test."""
     endpoint = delivery.endpoint
-    if not endpoint.is_on and delivery.event != "test":
-        finish(delivery, Delivery.State.FAILED, None, "The webhook was turned off.", 0.0)
+    if not endpoint.is_on and delivery.event != TEST:
+        finish(delivery, Delivery.State.FAILED, None, TURNED_OFF, 0.0)
+        give_up_waiting(endpoint)  # what was written while it was turned off
         return False
     began = time.monotonic()
     try:
@@ -121,7 +150,7 @@ def delivered(delivery: Delivery, status: int, words: str, seconds: float) -> bo
 def missed(delivery: Delivery, status: int | None, words: str, seconds: float) -> bool:
     """Again later, each time after a longer while; after days it is given up, and the endpoint turned off."""
     endpoint, now = delivery.endpoint, timezone.now()
-    over = delivery.attempts >= len(WAITS) or delivery.event == "test"
+    over = delivery.attempts >= len(WAITS) or delivery.event == TEST
     state = Delivery.State.FAILED if over else Delivery.State.WAITING
     finish(delivery, state, status, words, seconds)
     Endpoint.objects.filter(pk=endpoint.pk, failing_since=None).update(failing_since=now)
@@ -129,7 +158,16 @@ def missed(delivery: Delivery, status: int | None, words: str, seconds: float) -
         turn_off(endpoint, "The receiver answered 410 Gone.")
     elif endpoint.failing_since and endpoint.failing_since < now - OFF_AFTER:
         turn_off(endpoint, f"It failed for {OFF_AFTER.days} days.")
+    else:
+        postpone(endpoint, now)
     return False
+
+
+def postpone(endpoint: Endpoint, now: datetime) -> None:
+    """What else waits for an endpoint that failed is not due either before it had some rest."""
+    until = now + rest_of(endpoint, now)
+    others = Delivery.objects.filter(endpoint=endpoint, state=Delivery.State.WAITING, next_at__lt=until)
+    others.exclude(event=TEST).update(next_at=until)
 
 
 def finish(delivery: Delivery, state: str, status: int | None, words: str, seconds: float) -> None:

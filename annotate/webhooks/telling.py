@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -13,8 +14,9 @@ from django.utils import timezone
 
 from annotate import budgets
 from annotate.celery import ring
-from annotate.models import Delivery, Estimator, Event, Job, Judgment, Project
+from annotate.models import Delivery, Endpoint, Estimator, Event, Job, Judgment, Project
 from annotate.progress.learned import curves
+from annotate.webhooks.endpoints import rest_of
 
 
 def tell(project: Project, event: str, data: dict[str, Any], once: str | None = None) -> None:
@@ -27,13 +29,20 @@ def tell(project: Project, event: str, data: dict[str, Any], once: str | None = 
     wanting = [one for one in project.endpoints.filter(is_on=True) if event in one.events]
     Delivery.objects.bulk_create(
         (
-            Delivery(endpoint=one, event=event, body=body, once=once, next_at=now, created_at=now)
+            Delivery(
+                endpoint=one, event=event, body=body, once=once, next_at=first_at(one, now), created_at=now
+            )
             for one in wanting
         ),
         ignore_conflicts=once is not None,
     )
     if wanting:
         transaction.on_commit(lambda: ring("deliver"))
+
+
+def first_at(endpoint: Endpoint, now: datetime) -> datetime:
+    """At once; for an endpoint that fails, after a rest: else each event would have it asked again."""
+    return now + rest_of(endpoint, now) if endpoint.failing_since else now
 
 
 def tell_judgment(project: Project, judgment: Judgment) -> None:
