@@ -140,13 +140,7 @@ def editable(annotator: User, project: Project, judgment_id: int, now: datetime)
     if current is None:
         raise TouchstoneError(_("This answer was changed meanwhile; look at it again."), code="expired")
     refuse_if_corrected(current)
-    if not is_open_to_edits(lease, project, now):
-        raise TouchstoneError(
-            _("An answer can be changed for {minutes} minutes; this one is older.").format(
-                minutes=project.edit_minutes
-            ),
-            code="expired",
-        )
+    refuse_if_late(lease, project, now)
     return lease, current
 
 
@@ -155,6 +149,19 @@ def refuse_if_corrected(judgment: Judgment) -> None:
     before = judgment.replaces
     if before is not None and before.replaced_reason.startswith(CORRECTED):
         raise TouchstoneError(_("A reviewer corrected this answer; it stays."), code="expired")
+
+
+def refuse_if_late(lease: Lease, project: Project, now: datetime) -> None:
+    """An answer stands once its window is over, or the project archived."""
+    if project.archived_at is not None:
+        raise TouchstoneError(_("This project is archived; every answer stays as it is."), code="expired")
+    if not is_open_to_edits(lease, project, now):
+        raise TouchstoneError(
+            _("An answer can be changed for {minutes} minutes; this one is older.").format(
+                minutes=project.edit_minutes
+            ),
+            code="expired",
+        )
 
 
 def is_open_to_edits(lease: Lease, project: Project, now: datetime) -> bool:
@@ -188,6 +195,7 @@ def undo(annotator: User, project: Project) -> Lease:
             raise TouchstoneError(_("There is nothing to undo."), code="invalid")
         refuse_if_corrected(last)
         lease = own_lease(annotator, last.lease_id)
+        refuse_if_late(lease, project, now)
         Judgment.objects.filter(pk=last.pk).update(replaced_at=now, replaced_reason="undone")
         Lease.objects.filter(pk=lease.pk).update(
             outcome=Lease.Outcome.OPEN, closed_at=None, expires_at=now + project.lease_duration

@@ -254,6 +254,31 @@ def test_undo_with_nothing_to_undo_says_so(as_ben: Client, project: Project) -> 
     assert "There is nothing to undo." in page.content.decode()
 
 
+def refused_undo(client: Client, project: Project) -> str:
+    """What is said; nothing is taken back."""
+    before = Judgment.objects.filter(replaced_at=None).count()
+    refused = client.post(reverse("undo", args=[project.slug]), **SCRIPT)
+    assert (refused.status_code, Judgment.objects.filter(replaced_at=None).count()) == (409, before)
+    return refused.content.decode()
+
+
+def test_an_answer_older_than_the_window_is_not_taken_back(as_ben: Client, project: Project) -> None:
+    lease = shown(as_ben, project)[0]
+    as_ben.post(judge_url(lease), {"side": "left"})
+    Lease.objects.filter(pk=lease.pk).update(closed_at=timezone.now() - timedelta(minutes=61))
+    assert "can be changed for 60 minutes" in refused_undo(as_ben, project)
+
+
+def test_an_archived_project_offers_no_undo_and_takes_none(as_ben: Client, project: Project) -> None:
+    as_ben.post(judge_url(shown(as_ben, project)[0]), {"side": "left"})
+    Project.objects.update(budget=1)
+    Lease.objects.filter(outcome="open").delete()
+    assert "data-undo-last" in as_ben.get(page_of(project)).content.decode()
+    Project.objects.update(archived_at=timezone.now())
+    assert "data-undo-last" not in as_ben.get(page_of(project)).content.decode()
+    assert "archived" in refused_undo(as_ben, project)
+
+
 def test_a_skipped_pair_goes_to_others_with_the_reason(as_ben: Client, project: Project) -> None:
     lease = shown(as_ben, project)[0]
     url = reverse("skip", args=[project.slug, lease.pk])
