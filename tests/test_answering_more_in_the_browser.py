@@ -116,6 +116,29 @@ def test_steps_and_criteria_fit_and_axe_finds_nothing(
     assert Judgment.objects.get(replaced_at=None).strength == 3
 
 
+@pytest.mark.parametrize("language", ["en", "de", "ar"])
+@pytest.mark.parametrize("width", [320, 360, 375, 390])
+def test_seven_steps_share_one_line_of_a_phone(
+    open_as: Open,
+    ben: User,
+    asking: Project,
+    width: int,
+    language: str,
+    keep_picture: Callable[[Page, str], None],
+) -> None:
+    page = open_as(ben, HERE, width=width, height=700, locale=language, has_touch=True, is_mobile=True)
+    ready(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    boxes = [button.bounding_box() for button in page.locator(f"{PAIR} .answer:not(.both-bad)").all()]
+    found = [(box["x"], box["y"], box["width"], box["height"]) for box in boxes if box]
+    assert len(found) == 7
+    assert len({round(y) for _x, y, _width, _height in found}) == 1
+    assert max(width for *_, width, _height in found) < 1.1 * min(width for *_, width, _height in found)
+    assert min(height for *_, height in found) >= 44
+    assert found == sorted(found)  # A on the left, also where pages are set from the right
+    keep_picture(page, f"strength {language} {width}")
+
+
 def test_nothing_moves_with_steps_and_criteria(open_as: Open, ben: User, asking: Project) -> None:
     page = open_as(ben, HERE)
     page.evaluate(WATCH_SHIFTS)
