@@ -16,6 +16,7 @@ from annotate.views.compare import Claiming
 from learner.tasks import absorbing, queueing, ringing
 from learner.tasks.states import load_state
 from tests.learn import teach
+from tests.test_trusting import imported_votes
 
 pytestmark = pytest.mark.django_db
 
@@ -88,6 +89,17 @@ def test_the_queue_is_as_deep_as_was_answered_in_the_last_second(project: Projec
     assert queueing.wanted_depth(state) == queueing.LEAST
     state.pace.extend([(now - 2 * queueing.PACE_SECONDS, 70), (now, 20), (now, 15)])
     assert queueing.wanted_depth(state) == 35
+
+
+def test_imported_judgments_make_the_queue_no_deeper(project: Project, ben: User, later: Rung) -> None:
+    teach(project)
+    imported_votes(project, *["first"] * 40)
+    answer(project, ben)
+    state = load_state(project.pk)
+    assert state is not None
+    state.pace.clear()
+    assert absorbing.absorb_waiting(project.pk) == 41
+    assert [count for _at, count in state.pace] == [1]
 
 
 def test_an_answer_sent_twice_at_once_leases_no_third_pair(project: Project, ben: User) -> None:

@@ -248,7 +248,7 @@ def test_two_learners_cannot_absorb_the_same_judgment(project: Project, ben: Use
     Estimator.objects.filter(role="active").update(step=99)
     answer(project, ben)
     with pytest.raises(Exception, match="moved by another worker"):
-        from learner.tasks.absorbing import absorb_batch, waiting
+        from learner.tasks.absorbing import COLUMNS, absorb_batch, waiting
 
-        absorb_batch(stale, list(waiting(project.pk, 48).values_list("pk", *states.FIELDS)))
+        absorb_batch(stale, list(waiting(project.pk, 48).values_list(*COLUMNS)))
     assert Judgment.objects.filter(absorbed_step=None).count() == 1

@@ -43,6 +43,7 @@ BETWEEN_REFILLS = 2.0
 # Seconds from the end of one run to the next, so that what a crowd answers meanwhile is one batch: three times what
 # the run took, so that learning leaves most of a core to whoever answers, within these bounds.
 LEAST_PAUSE, MOST_PAUSE = 0.04, 0.15
+COLUMNS = ("pk", "annotator", "lease", *FIELDS)
 STAMP = "UPDATE annotate_judgment SET absorbed_step = %s, absorbed_at = %s, weight = %s WHERE id = %s"
 
 
@@ -103,14 +104,15 @@ def absorb_locked(project_id: int, in_turn: bool = False) -> int:
     state = forget_replaced(state)
     note_drift(state.reader.banks["production"].member.drift)
     count = 0
-    rows = waiting(project_id, len(state.reader.features)).values_list("pk", "annotator", *FIELDS)
+    rows = waiting(project_id, len(state.reader.features)).values_list(*COLUMNS)
     refilled = time.monotonic()
     while not is_stopping() and (batch := list(rows[:BATCH])):
         count += len(batch)
         with measures.timed("absorb"):
             absorb_batch(state, batch)
         measures.add("absorbed", len(batch))
-        state.pace.append((time.monotonic(), len(batch)))
+        here = sum(lease is not None for _, _, lease, *_ in batch)  # those that came with a file tell no pace
+        state.pace.append((time.monotonic(), here))
         if time.monotonic() - refilled > BETWEEN_REFILLS:  # a long backlog must not leave the queue empty
             refill(state)
             save_if_due(state)
@@ -162,7 +164,7 @@ def absorb_batch(state: ProjectState, batch: list[tuple[Any, ...]]) -> None:
     """Learn from a batch in memory, then stamp the steps and the estimator rows in one commit."""
     old = state.step
     trusted = weights(state.project)
-    log = [Entry(*[old + i, *row[2:], trusted.get(row[1], 1.0)]) for i, row in enumerate(batch, start=1)]
+    log = [Entry(*[old + i, *row[3:], trusted.get(row[1], 1.0)]) for i, row in enumerate(batch, start=1)]
     state.follow(state.reader.read_all(log))
     state.held_out += [entry for entry in log if entry.arm == "evaluation"]
     now = timezone.now()
