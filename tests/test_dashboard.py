@@ -355,6 +355,17 @@ def test_left_means_left_on_the_screen(project: Project, ben: User) -> None:
     assert (found.ties.count, found.ties.total) == (1, 4)
 
 
+def test_imported_ties_are_no_answers_of_people_here(project: Project, ben: User) -> None:
+    judged(compared(project), ben, answer="tie")
+    judged(compared(project), ben)
+    leased(compared(project), ben, outcome="skipped")
+    for answer in ("tie", "both_bad", "first"):
+        Judgment.objects.create(project=project, comparison=compared(project, "imported"), answer=answer)
+    found = progress.overview(project).trust
+    shares = [(one.count, one.total) for one in (found.ties, found.both_bad, found.skipped, found.left)]
+    assert shares == [(1, 2), (0, 2), (1, 3), (1, 1)]
+
+
 def test_an_annotator_who_always_takes_the_left_is_named_and_an_even_one_is_not(
     project: Project, ben: User, cho: User, as_ada: Client
 ) -> None:

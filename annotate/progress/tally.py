@@ -37,8 +37,8 @@ class TextInUTC(Func):
 
 
 SIDE = Case(
+    When(lease=None, then=Value("unknown")),  # imported, or of users: no annotator was shown the pair
     When(answer__in=[Answer.TIE, Answer.BOTH_BAD], then=F("answer")),
-    When(lease=None, then=Value("unknown")),
     When(
         Q(answer=Answer.FIRST, lease__swapped=False) | Q(answer=Answer.SECOND, lease__swapped=True),
         then=Value("left"),
@@ -97,7 +97,7 @@ def grouped(judgments: QuerySet[Judgment], sign: int) -> QuerySet[Judgment, Grou
 
 
 def key(project: Project) -> str:
-    return f"tally-{project.pk}-{project.created_at.timestamp()}"
+    return f"tally-2-{project.pk}-{project.created_at.timestamp()}"
 
 
 def kept(project: Project) -> Tally:
