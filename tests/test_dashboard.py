@@ -185,6 +185,14 @@ def test_a_script_gets_the_parts_and_a_reviewer_may_look(project: Project, dan: 
     assert b"data-part" in parts
 
 
+def test_the_last_day_counts_current_answers_of_people(project: Project, ben: User) -> None:
+    judged(compared(project), ben)
+    judged(compared(project), ben, replaced_at=timezone.now(), replaced_reason="edited")
+    judged(compared(project), ben, created_at=timezone.now() - timedelta(days=2))
+    Judgment.objects.create(project=project, comparison=compared(project, "imported"), answer="first")
+    assert progress.overview(project).working.last_day == 1
+
+
 # --- Is it working? -----------------------------------------------------------------------------------------
 
 

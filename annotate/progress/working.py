@@ -81,7 +81,9 @@ def status(project: Project, now: datetime, mark: int) -> dict[str, Any]:
     row = Project.objects.filter(pk=project.pk).annotate(
         rows=counted(judgments.filter(pk__lte=mark)),
         waiting=counted(judgments.filter(absorbed_step=None, replaced_at=None)),
-        last_day=counted(judgments.filter(created_at__gte=now - timedelta(days=1), lease__isnull=False)),
+        last_day=counted(
+            judgments.filter(created_at__gte=now - timedelta(days=1), lease__isnull=False, replaced_at=None)
+        ),
         worker_seen=Subquery(learning.values("seen_at")[:1]),
         embedded=Coalesce(Subquery(live.values("embedded")[:1]), 0),
         failing=Exists(Setback.objects.filter(project=OuterRef("pk"))),
