@@ -19,6 +19,7 @@ from learner.tasks.replaying import replay
 from learner.tasks.states import forget_cached
 from tests.conftest import fill, person
 from tests.learn import embed_and_absorb
+from tests.test_trusting import imported_votes
 
 pytestmark = pytest.mark.django_db
 KINDS = ("careful", "steady", "honest", "random", "left")
@@ -119,6 +120,18 @@ def test_a_weight_is_fixed_at_its_step_and_replays_to_the_same_bits(
     absorb_waiting(project.pk)
     assert all(one.same for one in replay(project))
     assert dict(Judgment.objects.values_list("pk", "weight")) == kept
+
+
+def test_an_import_does_not_put_off_when_people_are_measured(
+    project: Project, crowd: dict[str, User], as_ada: Client
+) -> None:
+    work(project, crowd, 1)
+    imported_votes(project, *["first"] * 400)
+    absorb_waiting(project.pk)
+    page = as_ada.get(f"/projects/tides/people/{crowd['left'].pk}/judgments/")
+    assert "Not measured yet" in page.content.decode()
+    work(project, crowd, 5)
+    assert set(reliability_of(crowd)) == set(KINDS)
 
 
 def test_the_answers_of_evaluation_are_no_part_of_it(project: Project, crowd: dict[str, User]) -> None:

@@ -113,6 +113,7 @@ def absorb_locked(project_id: int, in_turn: bool = False) -> int:
         measures.add("absorbed", len(batch))
         here = sum(lease is not None for _, _, lease, *_ in batch)  # those that came with a file tell no pace
         state.pace.append((time.monotonic(), here))
+        state.own += here
         if time.monotonic() - refilled > BETWEEN_REFILLS:  # a long backlog must not leave the queue empty
             refill(state)
             save_if_due(state)
@@ -214,7 +215,7 @@ def forget_replaced(state: ProjectState) -> ProjectState:
         rewind_others(rebuilt, first)
         Judgment.objects.filter(pk__in=[pk for pk, _ in steps]).update(forgotten_at=timezone.now())
     rebuilt.scores, rebuilt.asked, rebuilt.urns = state.scores, state.asked, state.urns
-    rebuilt.last_comparison, rebuilt.trusted_step = state.last_comparison, state.trusted_step
+    rebuilt.last_comparison, rebuilt.trusted = state.last_comparison, state.trusted
     rebuilt.measuring, rebuilt.measure_after = state.measuring, state.measure_after
     rebuilt.rescore()
     remember(rebuilt)

@@ -93,7 +93,7 @@ def note(state: ProjectState, what: Due) -> None:
     if what.curves:
         state.evaluated = state.measurable()
     if what.annotators:
-        state.trusted_step = state.step
+        state.trusted = state.step, state.own
 
 
 def frozen(state: ProjectState) -> ProjectState:

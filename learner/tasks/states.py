@@ -61,7 +61,8 @@ class ProjectState:
     measuring: Future[bool] | None = None  # by a thread, beside learning
     pace: deque[tuple[float, int]] = field(default_factory=partial(deque, maxlen=200))  # when, judgments
     crowd: tuple[float, int] = (float("-inf"), 0)  # when they were counted, annotators of the last minutes
-    trusted_step: int = -1
+    own: int = 0  # judgments in the log that people made here
+    trusted: tuple[int, int] | None = None  # step and own judgments when annotators were measured
     sources: dict[str, tuple[int, npt.NDArray[np.float64]]] = field(default_factory=dict)
     tags: dict[tuple[str, str], tuple[int, npt.NDArray[np.float64]]] | None = None
     named: tuple[list[str], Rows] | None = None
@@ -182,6 +183,7 @@ def build_state(
     evaluations = log_rows(project).filter(comparison__arm="evaluation", absorbed_step__lte=target)
     rows = evaluations.order_by("absorbed_step").values_list("absorbed_step", *FIELDS)
     state.held_out = [Entry(*row) for row in rows]
+    state.own = log_rows(project).filter(absorbed_step__lte=target, lease__isnull=False).count()
     notice_all(state)
     return state
 

@@ -40,9 +40,14 @@ SHOWN = (
 
 
 def is_to_measure_annotators(state: ProjectState) -> bool:
-    """Whether the log grew by a tenth (25 to 500 steps) since the last time."""
-    grown = state.step - state.trusted_step
-    return state.trusted_step < 0 or grown >= min(max(25, state.trusted_step // 10), 500)
+    """Whether the log grew by a tenth (25 to 500) since the last time, or what people here gave of it.
+
+    After a large import a tenth of the log is weeks of work; imports are counted for the agreement of what they hold.
+    """
+    if state.trusted is None:
+        return True
+    counts = zip((state.step, state.own), state.trusted, strict=True)
+    return any(now - then >= min(max(25, then // 10), 500) for now, then in counts)
 
 
 def measure_annotators(state: ProjectState) -> None:
