@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from annotate import charts, progress
-from annotate.models import Finding, Judgment, Project, Response, ResponseReward, User
+from annotate.models import Comparison, Finding, Judgment, Project, Response, ResponseReward, User
 from annotate.progress import contests, paying, stopping
 from annotate.progress.learned import Point
 from learner import efficiency
@@ -74,6 +75,26 @@ def test_widths_and_sign_flips_are_those_of_pairs_that_nobody_was_asked_about(le
     assert found["widths"][1] == pytest.approx(np.median(width), abs=1e-5)
     assert found["flips"] == pytest.approx(norm.cdf(-abs(z @ bank.theta) / width).mean(), abs=1e-5)
     assert sum(n for _a, _b, n in found["bins"]) == len(pairs)
+
+
+def test_a_pool_that_was_asked_about_to_its_last_pair_says_so(learned: Project, as_ada: Client) -> None:
+    before = document(learned, "pool")
+    responses = list(learned.responses.filter(prompt__is_evaluation=False).order_by("pk"))
+    asked = set(Comparison.objects.values_list("first", "second"))
+    Comparison.objects.bulk_create(
+        Comparison(project=learned, prompt_id=first.prompt_id, first=first, second=second, arm="control")
+        for first, second in combinations(responses, 2)
+        if first.prompt_id == second.prompt_id and (first.pk, second.pk) not in asked
+    )
+    state = states.load_state(learned.pk)
+    assert state is not None
+    findings.keep_findings(state, findings.findings(state, []))
+    assert document(learned, "pool") == {"pairs": 0, "left": 0, "history": before["history"]}
+    said = "No width is left: every pair of the pool was asked about, or waits in the queue."
+    page = progress.overview(learned).stopping
+    assert said in page.facts
+    assert [figure.alt for figure in page.figures if figure.name == "widths"] == [said]
+    assert said in as_ada.get("/projects/tides/").content.decode()
 
 
 def test_the_history_of_the_pool_keeps_at_most_sixty_points_and_the_newest() -> None:

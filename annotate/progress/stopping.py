@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -63,8 +64,8 @@ def in_a_word(documents: Documents) -> tuple[str, str]:
 
 def left_in_the_pool(documents: Documents) -> str:
     found = documents.get("pool", {})
-    if not found:
-        return ""
+    if not found.get("pairs"):
+        return nothing_left(found) if found else ""
     low, middle, high = found["widths"]
     text = _(
         "Pairs that nobody was asked about have a width of %(middle)s in the middle, "
@@ -79,9 +80,18 @@ def left_in_the_pool(documents: Documents) -> str:
     }
 
 
+def nothing_left(found: dict[str, Any]) -> str:
+    """Why there are no widths of pairs that nobody was asked about."""
+    if found["left"]:
+        return _(
+            "Every pair of the sample that widths are measured on was asked about, or waits in the queue."
+        )
+    return _("No width is left: every pair of the pool was asked about, or waits in the queue.")
+
+
 def may_still_change(documents: Documents) -> str:
     found = documents.get("pool", {})
-    if not found:
+    if not found.get("pairs"):
         return ""
     return _(
         "%(share)s of predicted winners would be expected to change with all the labels in the world, "
@@ -175,7 +185,9 @@ def widths_figure(documents: Documents) -> Figure:
         Column("pairs", _("Pairs"), "count"),
     )
     alt = _("Widths are shown when the first judgments were learned from.")
-    if rows:
+    if found and not found["pairs"]:
+        alt = nothing_left(found)
+    elif rows:
         alt = _(
             "Widths of %(pairs)s pairs that nobody was asked about, drawn at random: "
             "%(middle)s in the middle, the widest %(most)s."

@@ -40,6 +40,8 @@ def findings(state: ProjectState, held_out: list[Entry]) -> dict[str, dict[str, 
     pairs = sampled_pairs(state)
     if len(pairs):
         found |= {"pool": pool(state, pairs), "certain": certain(state, pairs)}
+    elif state.urns[False].total:
+        found["pool"] = {"pairs": 0, "left": state.urns[False].left, "history": history_of(state)}
     if len(held_out) >= LEAST_HELD_OUT:
         found |= held_out_findings(state, held_out)
     return found
@@ -121,8 +123,7 @@ def pool(state: ProjectState, pairs: Rows) -> dict[str, Any]:
     low, middle, high = np.quantile(width, [0.05, 0.5, 0.95])
     count, edges = np.histogram(width, bins=BINS, range=(0.0, float(width.max()) or 1.0))
     now = [state.reader.counts["production"], *map(finite, (float(low), float(middle), float(high), flips))]
-    before = Finding.objects.filter(project=state.project, name="pool").values_list("data", flat=True).first()
-    history = [row for row in (before or {}).get("history", []) if row[0] < now[0]]
+    history = [row for row in history_of(state) if row[0] < now[0]]
     bins = [[finite(a), finite(b), int(n)] for a, b, n in zip(edges, edges[1:], count, strict=False)]
     return {
         "pairs": len(pairs),
@@ -131,6 +132,12 @@ def pool(state: ProjectState, pairs: Rows) -> dict[str, Any]:
         "bins": bins,
         "history": thinned([*history, now]),
     }
+
+
+def history_of(state: ProjectState) -> list[Any]:
+    """What was found of the pool at earlier looks."""
+    before = Finding.objects.filter(project=state.project, name="pool").values_list("data", flat=True).first()
+    return list((before or {}).get("history", []))
 
 
 def thinned(history: list[Any]) -> list[Any]:
