@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ from annotate import draws, importing, serving, statements
 from annotate.errors import TouchstoneError
 from annotate.importing import ImportResult, Options, chunk, files, lines, readers
 from annotate.importing.texts import canonical, digest
-from annotate.models import Answer, Arm, Comparison, Judgment, Project, Prompt, Response
+from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, Prompt, Response, User
 from tests.test_architecture import ROOT
 from tests.test_many_annotators_at_once import database_url
 
@@ -417,11 +418,36 @@ def test_an_annotator_who_says_both_is_believed_once_and_named(
 def test_votes_from_outside_never_mix_with_an_arm(
     bring: Callable[..., ImportResult], empty: Project, bells: list[Any]
 ) -> None:
-    bring({"prompt": SKY, "responses": ["Scattering.", "The sea."]})
-    first, second = Response.objects.order_by("pk")
-    Comparison.objects.create(project=empty, prompt=first.prompt, first=first, second=second, arm=Arm.CONTROL)
+    lease = given_a_pair(bring, empty)
+    serving.close(lease, lease.Outcome.SKIPPED, timezone.now())
     assert named(bring(PAIRS["explicit prompt"])) == {1: "asked_here"}
     assert not Judgment.objects.exists()
+
+
+def given_a_pair(bring: Callable[..., ImportResult], project: Project) -> Lease:
+    """A lease on the only pair of the pool."""
+    bring({"prompt": SKY, "responses": ["Scattering.", "The sea."]})
+    [lease] = serving.leases_for(project, User.objects.create(username="ben"))
+    return lease
+
+
+@pytest.mark.parametrize(
+    ("vote", "arm"), [({"annotator": "w1"}, Arm.IMPORTED), ({"gold": True}, Arm.GOLD)], ids=["vote", "gold"]
+)
+@pytest.mark.parametrize("waits", [Arm.ACTIVE, Arm.CONTROL, Arm.EVALUATION])
+def test_a_pair_that_only_waits_in_the_queue_takes_votes_and_leaves_it(
+    vote: dict[str, Any], arm: str, waits: str, bring: Callable[..., ImportResult], empty: Project
+) -> None:
+    bring({"prompt": SKY, "responses": ["Scattering.", "The sea.", "Dust."]})
+    sky, sea, dust = Response.objects.order_by("pk")
+    for draw, second in enumerate((sea, dust)):
+        Comparison.objects.create(
+            project=empty, prompt=sky.prompt, first=sky, second=second, arm=waits, draw=draw
+        )
+    result = bring({**PAIRS["explicit prompt"], **vote})
+    assert (result.bad, result.judgments_added, result.gold_added) == (0, arm == "imported", arm == "gold")
+    found = Comparison.objects.order_by("second")
+    assert list(found.values_list("arm", "draw")) == [(arm, None), (waits, 1)]
 
 
 def test_a_gold_pair_waits_for_everyone_and_is_no_judgment(

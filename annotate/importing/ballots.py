@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from annotate.errors import TouchstoneError
 from annotate.importing.rows import Vote
-from annotate.models import Answer, Arm, Comparison, Judgment, Project, Response
+from annotate.models import Answer, Arm, Comparison, Judgment, Lease, Project, Response
 from annotate.serving import EVERYBODY
 
+ASKED = (Arm.ACTIVE, Arm.CONTROL, Arm.EVALUATION)
 FLIPPED = {Answer.FIRST.value: Answer.SECOND.value, Answer.SECOND.value: Answer.FIRST.value}
 Pair = tuple[int, int]
 
@@ -44,9 +46,24 @@ class Cast:
         self.cast.append(Ballot(row, pair, a.prompt_id, vote, answer))
 
     def comparisons(self) -> dict[Pair, Comparison]:
+        """What is stored about these pairs, once those that only wait in the queue have left it."""
+        known = self.stored()
+        pairs = {ballot.pair for ballot in self.cast}
+        waiting = [known[pair].pk for pair in pairs & known.keys() if not known[pair].taken]
+        return self.stored() if withdraw_waiting(waiting) else known
+
+    def stored(self) -> dict[Pair, Comparison]:
         firsts, seconds = ({ballot.pair[side] for ballot in self.cast} for side in (0, 1))
         found = Comparison.objects.filter(first__in=firsts, second__in=seconds).exclude(arm=Arm.DEPLOYMENT)
         return {(comparison.first_id, comparison.second_id): comparison for comparison in found}
+
+
+def withdraw_waiting(keys: list[int]) -> int:
+    """Take pairs that nobody was given yet out of the queue: no arm has asked about them, so votes may say it."""
+    given = Lease.objects.filter(comparison=OuterRef("pk"))
+    waiting = Comparison.objects.filter(~Exists(given), pk__in=keys, arm__in=ASKED, taken=0, judged=0)
+    waiting = waiting.filter(state=Comparison.State.OPEN)
+    return waiting._raw_delete(waiting.db) if keys else 0  # in one statement: a claim comes before or after
 
 
 class Golds(Cast):
