@@ -31,6 +31,9 @@ JSON_COLUMNS = {
     "responses",
     "completions",
     "candidates",
+    "answers",
+    "outputs",
+    "generations",
     "tags",
     "messages",
     "conversation_a",
@@ -181,12 +184,17 @@ def csv_row(header: list[str], cells: list[str]) -> dict[str, Any]:
 
 def cell_value(name: str, cell: str) -> Any:
     """A cell without an export's guard against formulas; as JSON where the column or the content says so."""
-    if FORMULA.match(cell):
-        return cell[1:]
-    if (name in JSON_COLUMNS and cell[0] in "[{") or MESSAGES.match(cell):
+    return cell[1:] if FORMULA.match(cell) else json_value(name, cell)
+
+
+def json_value(name: str, value: Any) -> Any:
+    """What a text says that is JSON by its column's name or by its beginning; anything else as it is."""
+    if isinstance(value, str) and (
+        (name in JSON_COLUMNS and value.startswith(("[", "{"))) or MESSAGES.match(value)
+    ):
         with suppress(TouchstoneError):
-            return parse(cell.encode("utf-8", "surrogatepass"))
-    return cell
+            return parse(value.encode("utf-8", "surrogatepass"))
+    return value
 
 
 def parquet_rows(source: Source) -> Iterator[Raw]:

@@ -12,6 +12,7 @@ from annotate.errors import TouchstoneError
 from annotate.importing import conversations, texts
 from annotate.importing.arena import arena, is_arena
 from annotate.importing.labelstudio import is_label_studio, label_studio
+from annotate.importing.readers import json_value
 from annotate.importing.rows import (
     Options,
     Row,
@@ -45,8 +46,13 @@ def understand(number: int, value: Any, options: Options) -> Row:
 
 
 def renamed(value: Json, options: Options) -> Json:
-    """The row with the columns that the person named, beside those it has."""
-    return value | {ours: value[theirs] for ours, theirs in options.columns.items() if theirs in value}
+    """The row with the columns that the person named, read as ours are, beside those it has."""
+    named = {
+        ours: json_value(ours, value[theirs]) for ours, theirs in options.columns.items() if theirs in value
+    }
+    if "id" in named:
+        named.setdefault("prompt_id", named["id"])  # as rows of single responses and of votes call it
+    return value | named
 
 
 def shape_of(value: Json, options: Options) -> str:
