@@ -3,13 +3,19 @@
 Scores come in two shapes: ``uniform`` (z ~ N(0, I/d): all pairs nearly alike, the hard case) and ``skewed`` (lengths
 spread log-normally). Every judgment is drawn from a known theta, learned by OnePass, told to PairScores, and the next
 pair is picked and excluded. Both sides run on one thread, so that the ratio does not depend on idle cores.
+
+Memory is the most that Python and NumPy held at once beyond the matrix: while the scores are built and reset, while
+judgments are absorbed, and while pairs are picked with others in flight. It is taken on a pool of its own, two million
+pairs of eight features, where the short-list and other things that do not grow with the pairs weigh little.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +30,8 @@ from learner.selection.candidates import TIE
 
 Floats = NDArray[np.float32]
 Difference = Callable[[int, int], NDArray[np.float64]]
+
+_WEIGHED, _FEW_FEATURES = 2_000_000, 8  # pairs and features of the pool whose memory is measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,12 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Both shapes of scores; the figures are the worse of the two (times are means over all judgments)."""
     with threadpool_limits(limits=1):
-        rows = [_measure(args, shape) for shape in ("uniform", "skewed")]
+        rows = [
+            _measure(args, shape) | {"peak_bytes_per_pair": _peak(args, shape)}
+            for shape in ("uniform", "skewed")
+        ]
     figures = {
         "pick_over_pass": max(row["pick_over_pass"] for row in rows),
         "rescore_over_pick": min(row["rescore_over_pick"] for row in rows),
         "same_picks": min(row["same_picks"] for row in rows),
-        "bytes_per_pair": max(row["bytes_per_pair"] for row in rows),
+        "peak_bytes_per_pair": max(row["peak_bytes_per_pair"] for row in rows),
+        "held_bytes_per_pair": max(row["held_bytes_per_pair"] for row in rows),
         "median_pick_over_pass": max(row["median_pick_over_pass"] for row in rows),
         **{f"pick_over_pass_{row['scores']}": row["pick_over_pass"] for row in rows},
     }
@@ -61,7 +73,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(args: argparse.Namespace, shape: str) -> dict[str, Any]:
     rng = np.random.default_rng(args.seed)
-    scores, difference = _pool(args, shape, rng)
+    build, difference = _pool(args, shape, rng)
+    scores = build()
     clock = _clock(args.device)
     learner, truth = OnePass(args.dim), 2 * rng.standard_normal(args.dim)
     started = clock()
@@ -89,7 +102,31 @@ def _measure(args: argparse.Namespace, shape: str) -> dict[str, Any]:
     return _row(scores, shape, np.array(times), _one_pass(scores.size, args), rescore, same)
 
 
-def _pool(args: argparse.Namespace, shape: str, rng: np.random.Generator) -> tuple[PairScores, Difference]:
+def _peak(args: argparse.Namespace, shape: str) -> float:
+    """Most bytes a pair held at once beyond the matrix, through a reset, judgments and picks with pairs in flight."""
+    small = argparse.Namespace(**vars(args) | {"pairs": _WEIGHED, "dim": _FEW_FEATURES})
+    rng, learner = np.random.default_rng(args.seed), OnePass(_FEW_FEATURES)
+    build, difference = _pool(small, shape, rng)
+    tracemalloc.start()
+    try:
+        scores = build()
+        scores.reset(learner.theta, learner.covariance)
+        for _ in range(20):
+            pick = scores.pick()[0]
+            update = learner.learn_one(difference(pick.first, pick.second), float(rng.random() < 0.5))
+            scores.exclude(pick.first, pick.second)
+            if update is not None:
+                scores.absorb(update.u, update.c, learner.theta)
+        scores.pick(20, pending=[(pick.first, pick.second) for pick in scores.pick(40)])
+        scores.reset(learner.theta, learner.covariance)
+        return tracemalloc.get_traced_memory()[1] / scores.size
+    finally:
+        tracemalloc.stop()
+
+
+def _pool(
+    args: argparse.Namespace, shape: str, rng: np.random.Generator
+) -> tuple[Callable[[], PairScores], Difference]:
     per_prompt = args.responses_per_prompt
     prompts = round(args.pairs / (per_prompt * (per_prompt - 1) / 2)) if per_prompt else 0
     features = rng.standard_normal((prompts * per_prompt or args.pairs, args.dim), dtype=np.float32)
@@ -97,12 +134,11 @@ def _pool(args: argparse.Namespace, shape: str, rng: np.random.Generator) -> tup
     if shape == "skewed":
         features *= np.exp(0.7 * rng.standard_normal((len(features), 1))).astype(np.float32)
     if not per_prompt:
-        scores = PairScores.from_pairs(features, rule=args.rule, device=args.device)
-        return scores, lambda first, _: features[first].astype(np.float64)
-    scores = PairScores(
-        features, np.repeat(np.arange(prompts), per_prompt), rule=args.rule, device=args.device
-    )
-    return scores, lambda first, second: features[first].astype(np.float64) - features[second]
+        explicit = partial(PairScores.from_pairs, features, rule=args.rule, device=args.device)
+        return explicit, lambda first, _: features[first].astype(np.float64)
+    prompt = np.repeat(np.arange(prompts), per_prompt)
+    build = partial(PairScores, features, prompt, rule=args.rule, device=args.device)
+    return build, lambda first, second: features[first].astype(np.float64) - features[second]
 
 
 def _clock(device: str) -> Callable[[], float]:
@@ -172,5 +208,5 @@ def _row(
         "median_pick_over_pass": float(np.median(times)) / one_pass,
         "rescore_over_pick": rescore / float(times.mean()),
         "same_picks": int(same),
-        "bytes_per_pair": scores.nbytes / scores.size,
+        "held_bytes_per_pair": scores.nbytes / scores.size,
     }

@@ -31,7 +31,8 @@ __all__ = ["PairScores", "Pick"]
 class PairScores:
     """All within-prompt pairs of a pool and the one to ask about next, exact after every judgment.
 
-    Pairs are never materialised: 9 bytes are kept for each, beside the responses' own matrix. Scored rules are kept
+    Pairs are never materialised: 9 bytes are kept for each, beside the responses' own matrix, and no more than 12 at
+    once whatever is asked, with pairs in flight too (a pool of a million pairs or more). Scored rules are kept
     incrementally (see ``learner.scores.lazy``); ``random`` and the rules that choose inside a prompt are computed
     when asked.
 

@@ -10,7 +10,7 @@ drawn anew. Everything kept per pair is float32; the few pairs within rounding o
 
 from __future__ import annotations
 
-import copy
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,8 @@ _PROBES = 48
 _SAFETY = 8.0  # measured float32 error of probed pairs, times this, is allowed for everywhere
 _ROUNDING = np.float32(3e-6)  # relative error of a score evaluated in float32
 _LOWEST = np.finfo(np.float32).min
-_NONE = np.zeros(0, np.int64)
+NONE = np.zeros(0, np.int64)
+MANY = 1 << 62  # outsiders: too many to list, or uncounted
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,17 @@ class Best:
 class LazyArgmax:
     """Exact argmax of a ``Scored`` rule over a ``PairSpace``, kept under rank-one updates.
 
-    Memory: 9 bytes a pair (squared width and bound in float32, one flag). Time of ``best``: O(L d) for the short-list
-    of L pairs, and now and then a flush of O(sweep); ``absorb`` is O(d).
+    Memory: 9 bytes a pair (squared width and bound in float32, one flag), 10 while pairs are looked through; a copy
+    shares them. Time of ``best``: O(L d) for the short-list of L pairs, and now and then a flush of O(sweep);
+    ``absorb`` is O(d).
     """
+
+    _keeps = True  # what is known of each pair, by writing it
 
     def __init__(self, space: PairSpace, rule: Scored, radius: float, may_pick: NDArray[np.bool_],
                  scratch: tuple[Floats, Floats], longest: float) -> None:  # fmt: skip
         self.space, self.rule, self.radius = space, rule, radius
         self._open, self._q, self._bound, self._longest = may_pick, *scratch, longest
-        self._withdrawn, self._owns, self._shares_updates = _NONE, True, False
         self._short, self._highest, self._slack, self._drift = empty_list(space.dimension), -np.inf, 0.0, 0.0
         self._fetched = 0  # outsiders looked at since the last flush
         self._answer: Best | None = None  # of the last call, until something changes
@@ -74,25 +77,21 @@ class LazyArgmax:
         """Note that P fell by c u u^T and theta moved. O(d)."""
         if self._pending == len(self._falls):
             self._flush()
-        if self._shares_updates:
-            self._directions, self._falls = self._directions.copy(), self._falls.copy()
-            self._shares_updates = False
         self._directions[self._pending], self._falls[self._pending] = u, c
         self._pending += 1
         self.theta, self._answer = theta, None
 
     def fork(self) -> LazyArgmax:
-        """A copy to imagine on: it shares what is kept per pair until it has to change it. O(L + T d)."""
-        other = copy.copy(self)
-        other._short, other._owns, other._shares_updates = self._short.fork(), False, True
-        return other
+        """A copy to imagine on, where theta stays: it shares what is kept per pair and never writes it. O(L + T d)."""
+        from learner.scores.imagining import Imagined  # which is this class but for what it keeps
+
+        return Imagined(self)
 
     def withdraw(self, ids: Rows) -> None:
         """Never return these pairs again (from this copy). O(L) a pair."""
         self._answer = None
         self._short.alive[np.isin(self._short.ids, ids)] = False
-        if self._owns:
-            self._open[ids] = False
+        self._open[ids] = False
         self._hide(ids)
 
     def times(self, z: Doubles) -> Doubles:
@@ -112,29 +111,32 @@ class LazyArgmax:
         return self._answer
 
     def _search(self) -> Best | None:
-        renewed = False
+        renewed = not self._keeps
         while True:
             self._freshen()
             if self._drifted():
                 self._follow()
                 continue
             upper, floor = self._standing()
-            outsiders = self._outsiders(floor)
-            if not len(outsiders):
+            count, outsiders = self._outsiders(floor)
+            if not count:
                 return self._settle(self._short.ids[upper >= floor])
-            affordable = self._fetched + len(outsiders) <= self._budget()
-            if affordable and len(outsiders) <= _LISTED // 2:
+            affordable = self._fetched + count <= self._budget()
+            if affordable and count <= _LISTED // 2:
                 self._admit(outsiders, upper)
             elif affordable and not renewed:
                 self._renew(outsiders)
                 renewed = True
-            elif self._pending or self._allowance > 0:
+            elif self._flush_helps():
                 self._flush(tight=not self._pending)
-                renewed = False
-            elif len(outsiders) <= 16 * _LISTED:
+                renewed = not self._keeps
+            elif count <= 16 * _LISTED:
                 return self._settle(np.concatenate([outsiders, self._short.ids[upper >= floor]]))
             else:
                 return self._scan()
+
+    def _flush_helps(self) -> bool:
+        return bool(self._pending) or self._allowance > 0
 
     def _budget(self) -> float:
         """Outsiders that may be looked at one by one before a flush is cheaper."""
@@ -178,16 +180,22 @@ class LazyArgmax:
         length = float(np.linalg.norm(self.theta)) * self._longest
         return 8 * float(np.finfo(np.float32).eps) * float(np.sqrt(self.space.dimension)) * length
 
-    def _outsiders(self, floor: float) -> Rows:
-        """Pairs off the short-list whose bound reaches the floor. O(N) comparisons when the largest bound does."""
+    def _outsiders(self, floor: float) -> tuple[int, Rows]:
+        """How many pairs off the short-list have bounds that reach the floor, and which, unless they are too many.
+
+        O(N) comparisons when the largest bound does.
+        """
         if self._highest < floor:
-            return _NONE
-        ids = np.flatnonzero(self._bound >= np.float32(floor))
-        return ids[~np.isin(ids, self._withdrawn)] if len(self._withdrawn) else ids
+            return 0, NONE
+        reach = self._bound >= np.float32(floor)
+        if np.count_nonzero(reach) > max(self._budget(), 16 * _LISTED):
+            return MANY, NONE
+        ids = np.flatnonzero(reach)
+        return len(ids), ids
 
     def _admit(self, ids: Rows, upper: Floats) -> None:
         """Put outsiders on the short-list; when it has doubled, its lower half leaves with bounds as of now."""
-        if len(self._short.ids) + len(ids) > 2 * _LISTED and self._owns:
+        if len(self._short.ids) + len(ids) > 2 * _LISTED:
             order = np.argpartition(-upper, _LISTED)
             kept, left = order[:_LISTED], order[_LISTED:]
             left = left[self._short.alive[left]]
@@ -201,7 +209,6 @@ class LazyArgmax:
 
     def _renew(self, ids: Rows) -> None:
         """Give these outsiders bounds as of now, without touching the others. O(n d T)."""
-        self._own()
         for begin in range(0, len(ids), _LISTED):
             part = ids[begin : begin + _LISTED]
             z, q = self._current(part)
@@ -216,18 +223,19 @@ class LazyArgmax:
 
     def _bounded(self, q: Floats, margin: Floats) -> Floats:
         """Bounds of pairs seen now that hold until the drift since the last sweep exceeds the allowance."""
-        reach = self._allowance + self._drift + self._blur()
+        return self._above(q, margin, self._allowance + self._drift)
+
+    def _above(self, q: Floats, margin: Floats, drift: float) -> Floats:
+        """Largest score of pairs with these float32 values while margins move by at most this drift."""
+        reach = drift + self._blur()
         bound = self.rule.bound(np.maximum(q, 0) + np.float32(self._slack), margin, reach, self.radius)
         return np.asarray(bound + _ROUNDING * np.abs(bound))
 
     def _hide(self, ids: Rows) -> None:
-        if self._owns:
-            stood = float(np.max(self._bound[ids], initial=-np.inf))
-            self._bound[ids] = -np.inf
-            if stood >= self._highest:
-                self._highest = float(self._bound.max(initial=-np.inf))
-        else:
-            self._withdrawn = np.concatenate([self._withdrawn, ids])
+        stood = float(np.max(self._bound[ids], initial=-np.inf))
+        self._bound[ids] = -np.inf
+        if stood >= self._highest:
+            self._highest = float(self._bound.max(initial=-np.inf))
 
     def _settle(self, ids: Rows) -> Best | None:
         """Decide among the pairs within rounding of the best, in float64."""
@@ -245,13 +253,11 @@ class LazyArgmax:
 
     def _scan(self) -> Best | None:
         """Settle among all pairs when thousands tie within float32: one sweep in float64."""
-        form, best = by_matrix(self._covariance), -np.inf
+        form, best = by_matrix(self.times(np.eye(self.space.dimension))), -np.inf
         leaders: list[
             tuple[float, int]
         ] = []  # of each block: a score that ties with the best so far, smallest id
-        allowed = self._open.copy()
-        allowed[self._withdrawn] = False
-        allowed[self._short.ids[self._short.alive]] = True
+        allowed = self._may_pick()
         for where, q, m in self.space.sweep(form, self.theta, np.float64):
             score = np.where(allowed[where], self.rule.score(q, m, self.radius), -np.inf)
             best = max(best, float(score.max()))
@@ -261,6 +267,9 @@ class LazyArgmax:
                 leaders.append((float(score[places[0]]), int(ids.min())))
         tied = [number for score, number in leaders if score >= best - TIE * abs(best)]
         return self._settle(np.array(sorted(tied)[:1], np.int64))
+
+    def _may_pick(self) -> NDArray[np.bool_]:
+        return self._open
 
     def _follow(self) -> None:
         """Renew the bounds where margins have drifted too far: a flush, or one look at the margins alone."""
@@ -274,7 +283,6 @@ class LazyArgmax:
 
     def _flush(self, tight: bool = False) -> None:
         """Apply all pending updates to all pairs and draw the short-list anew. O(sweep with min(T, d) directions)."""
-        self._own()
         u, c = self._updates()
         self._history = (self._drift, self._pending - self._rebound_at)
         if self._pending >= self.space.dimension:
@@ -301,23 +309,20 @@ class LazyArgmax:
     def _resweep(self, form: Form | None, allowance: float) -> None:
         """q -= form, and bounds that hold while margins move less than the allowance."""
         self._allowance, self._theta_then, self._drift = allowance, self.theta, 0.0
-        reach = allowance + self._blur()
         for where, fall, margin in self.space.sweep(form, self.theta.astype(np.float32), np.float32):
             q = self._q[where]
             if form is not None:
                 q = self._q[where] = q - fall
-            bound = self.rule.bound(np.maximum(q, 0) + np.float32(self._slack), margin, reach, self.radius)
-            self._bound[where] = np.where(self._open[where], bound + _ROUNDING * np.abs(bound), -np.inf)
+            self._bound[where] = np.where(self._open[where], self._above(q, margin, allowance), -np.inf)
 
     def _rescore(self) -> None:
         """Squared widths from P itself, float32 error measured anew, then bounds and short-list."""
-        self._own()
         self._fold()
         self.flushes += 1
         for where, q, _ in self.space.sweep(by_matrix(self._covariance.astype(np.float32)), None, np.float32):
             self._q[where] = q
         self._slack = 0.0
-        sample = self._probed(np.flatnonzero(self._open))
+        sample = self._probed_open()
         top = float(np.max(self._q[sample], initial=0.0))
         self._slack = 2 * _SAFETY * self._measured(sample) + 4 * float(np.finfo(np.float32).eps) * top
         self._rebound()
@@ -339,6 +344,12 @@ class LazyArgmax:
         places = np.unique(np.linspace(0, max(total - 1, 0), min(_PROBES, total)).astype(np.int64))
         return places if ids is None else ids[places]
 
+    def _probed_open(self) -> Rows:
+        """As evenly over the pairs that may be picked: from each probe's place on to the next of them."""
+        ends = np.append(self._probed(None), self.space.size)
+        open_ = [begin + int(np.argmax(self._open[begin:end])) for begin, end in itertools.pairwise(ends)]
+        return np.array([i for i in open_ if self._open[i]], np.int64)
+
     def _measured(self, ids: Rows) -> float:
         if not len(ids):
             return 0.0
@@ -352,13 +363,6 @@ class LazyArgmax:
         self._short = ShortList(ids, z, self._q[ids])
         self._bound[ids] = -np.inf
         self._highest, self._fetched = float(self._bound.max(initial=-np.inf)), 0
-
-    def _own(self) -> None:
-        if not self._owns:
-            self._q, self._bound, self._open = self._q.copy(), self._bound.copy(), self._open.copy()
-            self._open[self._withdrawn], self._bound[self._withdrawn] = False, -np.inf
-            self._open[self._short.ids[self._short.alive]] = True
-            self._withdrawn, self._owns = _NONE, True
 
 
 def exact_differences(space: PairSpace, ids: Rows) -> Doubles:

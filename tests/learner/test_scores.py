@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -398,6 +399,27 @@ def test_nine_bytes_are_kept_a_pair() -> None:
     prompts = 300
     scores = PairScores(np.zeros((prompts * 64, 2), np.float32), np.repeat(np.arange(prompts), 64))
     assert scores.size == prompts * 2016 and scores.nbytes / scores.size < 12
+
+
+@pytest.mark.parametrize("sizes", [[64] * 700, [64, 63] * 350], ids=["alike", "unlike"])
+def test_at_most_twelve_bytes_a_pair_are_ever_held(sizes: list[int]) -> None:
+    prompt = np.repeat(np.arange(len(sizes)), sizes)
+    features = np.random.default_rng(0).standard_normal((len(prompt), 24), dtype=np.float32)
+    learner = Learner(24, 0)
+    tracemalloc.start()
+    try:
+        scores = PairScores(features, prompt)
+        scores.reset(learner.theta, learner.covariance)
+        for _ in range(20):
+            pick = scores.pick()[0]
+            scores.exclude(pick.first, pick.second)
+            learner.learn(features[pick.first].astype(float) - features[pick.second], scores)
+        scores.pick(20, pending=pairs(scores.pick(60)))
+        scores.reset(learner.theta, learner.covariance)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak / scores.size < 12
 
 
 def test_what_cannot_be_used_is_refused_with_its_place() -> None:
