@@ -13,7 +13,7 @@ from learner.errors import LearnerError
 from learner.scores.device import pairs_of
 from learner.scores.drafting import Draft
 from learner.scores.lazy import LazyArgmax, exact_differences
-from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix
+from learner.scores.pairs import PairSpace, WithinPromptPairs, norms
 from learner.selection import Pick, Scored, State, kept_pairs
 from learner.selection.candidates import (
     Doubles,
@@ -148,13 +148,10 @@ class PairScores:
             del self._q, self._bound
 
     def _filter(self) -> tuple[NDArray[np.bool_], float]:
-        for where, squared, _ in self._space.sweep(
-            by_matrix(np.eye(self._space.dimension, dtype=np.float32)), None
-        ):
-            self._q[where] = squared
-        norms = np.sqrt(np.maximum(self._q, 0, out=self._q), out=self._q)
-        keep = kept_pairs(norms, self._options["norm_cap"], self._options["near_duplicate"], self._bound)
-        return keep, float(norms.max(initial=0.0, where=keep))
+        for where, norm in norms(self._space):
+            self._q[where] = norm
+        keep = kept_pairs(self._q, self._options["norm_cap"], self._options["near_duplicate"], self._bound)
+        return keep, float(self._q.max(initial=0.0, where=keep))
 
     def reset(self, theta: ArrayLike, covariance: ArrayLike) -> None:
         """Score every pair anew at theta (d,) and P (d, d). O(M d^2 + N d)."""

@@ -17,6 +17,7 @@ from learner.scores.pairs import ExplicitPairs, Form, PairSpace, Where, WithinPr
 from learner.selection.candidates import Floats, Rows
 
 _BLOCK_FLOATS = 1 << 26  # of a block's Gram matrices or differences: 256 MB on the device
+_BLOCK_ROWS = 1 << 14  # responses made relative at a time, in float64
 _NONE = np.zeros(0, np.float32)
 
 
@@ -32,18 +33,28 @@ def pairs_of(
 
 
 class _Resident:
-    """Features (M, d) in float32 on a device ("cuda", "cuda:1", "cpu:torch"): 4 M d bytes there."""
+    """Features (M, d), less those of their ``origin`` rows (M,), in float32 on a device: 4 M d bytes there.
 
-    def __init__(self, features: Floats, device: str) -> None:
+    The device is "cuda", "cuda:1" or "cpu:torch".
+    """
+
+    def __init__(self, features: Floats, device: str, origin: Rows | None = None) -> None:
         import torch
 
         self._torch = torch
         try:
             self.device = torch.device(device.split(":torch")[0])
-            self.features = self.place(features)
+            self.features = self.place(features) if origin is None else self._relative(features, origin)
         except (RuntimeError, AssertionError) as error:  # no such device, no memory, a torch without CUDA
             reason = str(error).splitlines()[0]
             raise LearnerError(f"PairScores: {device!r} cannot hold the features: {reason}") from error
+
+    def _relative(self, features: Floats, origin: Rows) -> Any:
+        there = self._torch.empty(features.shape, dtype=self._torch.float32, device=self.device)
+        for begin in range(0, len(features), _BLOCK_ROWS):
+            part = slice(begin, begin + _BLOCK_ROWS)
+            there[part] = self.place(np.asarray(features[part], np.float64) - features[origin[part]])
+        return there
 
     def place(self, array: Any) -> Any:
         return self._torch.as_tensor(np.ascontiguousarray(array, np.float32), device=self.device)
@@ -61,7 +72,9 @@ class DeviceWithinPromptPairs(WithinPromptPairs):
 
     def __init__(self, features: Floats, prompt: Rows, eligible: NDArray[np.bool_], device: str) -> None:
         super().__init__(features, prompt, eligible)
-        self._resident = _Resident(features, device)
+        origin = np.arange(len(features))
+        origin[self._rows] = np.repeat(self._origin, self._sizes)
+        self._resident = _Resident(features, device, origin)
 
     def sweep(
         self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32

@@ -90,8 +90,7 @@ class Imagined(LazyArgmax):
         while error * lazy._SAFETY > self._slack:
             self._slack = 2 * lazy._SAFETY * error
             largest, error = self._leading()
-        z = self.space.differences(largest.ids).astype(np.float32, copy=False)
-        self._short = ShortList(largest.ids, z, largest.beside)
+        self._short = ShortList(largest.ids, *self._gathered(largest.ids, largest.beside))
         self._short.applied = self._listed_at = self._pending
         self._highest, self._fetched = largest.rest, 0
 
@@ -109,12 +108,12 @@ class Imagined(LazyArgmax):
         some = self._probed(np.arange(len(largest.ids)))
         ids, q = np.append(probes, largest.ids[some]), np.append(found, largest.beside[some])
         exact = self.squared_widths(exact_differences(self.space, ids))
-        return largest, float(np.max(np.abs(exact - q), initial=0.0))
+        return largest, self._widened(ids, exact - q)
 
     def _swept(self) -> Iterator[tuple[Where, Floats, Floats]]:
         """Squared widths and margins of all pairs now, the kept ones left as they are."""
         form, whole = self._form()
-        for where, value, margin in self.space.sweep(form, self.theta.astype(np.float32), np.float32):
+        for where, value, margin in self.space.sweep(form, self.theta.astype(self._real), self._real):
             if whole:
                 yield where, value, margin
             else:
@@ -122,7 +121,7 @@ class Imagined(LazyArgmax):
 
     def _form(self) -> tuple[Form | None, bool]:
         """What a sweep gives: squared widths themselves, or what is to be taken off the kept ones."""
-        if self._pending >= self.space.dimension:
-            return by_matrix(self.times(np.eye(self.space.dimension)).astype(np.float32)), True
+        if self._exactly or self._pending >= self.space.dimension:
+            return by_matrix(self.times(np.eye(self.space.dimension)).astype(self._real)), True
         u, c = self._updates()
         return (by_updates(u.astype(np.float32), c.astype(np.float32)) if self._pending else None), False

@@ -6,17 +6,21 @@ allowance. The short-list holds the pairs with the largest bounds, their differe
 it current. When its best beats every bound outside, it is the argmax; outsiders that might beat it are fetched; when
 they are too many, all pending updates are applied to all pairs as one matrix product (a flush) and the short-list is
 drawn anew. Everything kept per pair is float32; the few pairs within rounding of the best are settled in float64.
+
+Float32 errors of a squared width grow with the square of the pair's span, so they are measured relative to it on a few
+pairs, and what is allowed for everywhere is that of the widest pair. Where pairs far wider than usual may be picked,
+that would hide all others: the arithmetic is float64 there, and a flush computes squared widths from P itself.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.scores.pairs import Form, PairSpace, by_matrix, by_updates
+from learner.scores.pairs import Form, PairSpace, by_matrix, by_updates, far_apart
 from learner.scores.shortlist import ShortList, about_largest, empty_list
 from learner.selection import Scored
 from learner.selection.candidates import TIE, Doubles, Floats, Rows
@@ -58,6 +62,9 @@ class LazyArgmax:
         self.space, self.rule, self.radius = space, rule, radius
         self._open, self._q, self._bound, self._longest = may_pick, *scratch, longest
         self._short, self._highest, self._slack, self._drift = empty_list(space.dimension), -np.inf, 0.0, 0.0
+        self._widest = space.widest(may_pick)
+        self._exactly = far_apart(space, self._widest)
+        self._real: type[np.floating[Any]] = np.float64 if self._exactly else np.float32
         self._fetched = 0  # outsiders looked at since the last flush
         self._answer: Best | None = None  # of the last call, until something changes
         # Drift and updates of the last interval: how far the next allowance reaches.
@@ -148,8 +155,8 @@ class LazyArgmax:
     def _freshen(self) -> None:
         """Bring the short-list up to date: one pass over it for the new updates and the margins together."""
         short, new = self._short, slice(self._short.applied, self._pending)
-        along = short.along(np.vstack([self._directions[new], self.theta]).astype(np.float32))
-        short.q -= self._falls[new].astype(np.float32) @ along[:-1] ** 2
+        along = short.along(np.vstack([self._directions[new], self.theta]).astype(self._real))
+        short.q -= self._falls[new].astype(self._real) @ along[:-1] ** 2
         self._margin = along[-1]
         short.applied = self._pending
 
@@ -162,7 +169,7 @@ class LazyArgmax:
 
     def _standing(self) -> tuple[Floats, float]:
         """Upper bounds of the short-list, and a score that its best surely reaches."""
-        short, blur = self._short, self._blur()
+        short, blur = self._short, self._blur(self._longest)
         upper = self.rule.bound(short.q + self._slack, self._margin, blur, self.radius)
         upper = np.where(short.alive, upper + _ROUNDING * np.abs(upper), -np.inf)
         if not short.alive.any():
@@ -175,10 +182,10 @@ class LazyArgmax:
         floor = min(floor - float(_ROUNDING) * abs(floor), float(upper[i]))  # float32 may underflow
         return upper, max(floor, float(_LOWEST))
 
-    def _blur(self) -> float:
-        """Error of a margin computed in float32."""
-        length = float(np.linalg.norm(self.theta)) * self._longest
-        return 8 * float(np.finfo(np.float32).eps) * float(np.sqrt(self.space.dimension)) * length
+    def _blur(self, length: float) -> float:
+        """Rounding error of the margin of a difference, or of two that a difference is taken of, so long."""
+        eps = float(np.finfo(self._real).eps) * float(np.sqrt(self.space.dimension))
+        return 8 * eps * float(np.linalg.norm(self.theta)) * length
 
     def _outsiders(self, floor: float) -> tuple[int, Rows]:
         """How many pairs off the short-list have bounds that reach the floor, and which, unless they are too many.
@@ -212,14 +219,23 @@ class LazyArgmax:
         for begin in range(0, len(ids), _LISTED):
             part = ids[begin : begin + _LISTED]
             z, q = self._current(part)
-            self._bound[part] = self._bounded(q, z @ self.theta.astype(np.float32))
+            self._bound[part] = self._bounded(q, z @ self.theta.astype(self._real))
         self._highest = float(self._bound.max(initial=-np.inf))
 
     def _current(self, ids: Rows) -> tuple[Floats, Floats]:
         self._fetched += len(ids)
-        z = self.space.differences(ids).astype(np.float32, copy=False)
+        z, q = self._gathered(ids, self._q[ids])
+        if self._exactly:
+            return z, q
         u, c = self._updates()
-        return z, self._q[ids] - c.astype(np.float32) @ (u.astype(np.float32) @ z.T) ** 2
+        return z, q - c.astype(np.float32) @ (u.astype(np.float32) @ z.T) ** 2
+
+    def _gathered(self, ids: Rows, q: Floats) -> tuple[Floats, Floats]:
+        """Differences of pairs, and squared widths: those given, or in float64 those of now."""
+        if not self._exactly:
+            return self.space.differences(ids).astype(np.float32, copy=False), q
+        z = exact_differences(self.space, ids)
+        return z, self.squared_widths(z)
 
     def _bounded(self, q: Floats, margin: Floats) -> Floats:
         """Bounds of pairs seen now that hold until the drift since the last sweep exceeds the allowance."""
@@ -227,7 +243,7 @@ class LazyArgmax:
 
     def _above(self, q: Floats, margin: Floats, drift: float) -> Floats:
         """Largest score of pairs with these float32 values while margins move by at most this drift."""
-        reach = drift + self._blur()
+        reach = drift + self._blur(self._widest)
         bound = self.rule.bound(np.maximum(q, 0) + np.float32(self._slack), margin, reach, self.radius)
         return np.asarray(bound + _ROUNDING * np.abs(bound))
 
@@ -285,7 +301,7 @@ class LazyArgmax:
         """Apply all pending updates to all pairs and draw the short-list anew. O(sweep with min(T, d) directions)."""
         u, c = self._updates()
         self._history = (self._drift, self._pending - self._rebound_at)
-        if self._pending >= self.space.dimension:
+        if self._pending >= (1 if self._exactly else self.space.dimension):
             self._rescore()
             return
         form = by_updates(u.astype(np.float32), c.astype(np.float32)) if self._pending else None
@@ -309,7 +325,7 @@ class LazyArgmax:
     def _resweep(self, form: Form | None, allowance: float) -> None:
         """q -= form, and bounds that hold while margins move less than the allowance."""
         self._allowance, self._theta_then, self._drift = allowance, self.theta, 0.0
-        for where, fall, margin in self.space.sweep(form, self.theta.astype(np.float32), np.float32):
+        for where, fall, margin in self.space.sweep(form, self.theta.astype(self._real), self._real):
             q = self._q[where]
             if form is not None:
                 q = self._q[where] = q - fall
@@ -319,12 +335,9 @@ class LazyArgmax:
         """Squared widths from P itself, float32 error measured anew, then bounds and short-list."""
         self._fold()
         self.flushes += 1
-        for where, q, _ in self.space.sweep(by_matrix(self._covariance.astype(np.float32)), None, np.float32):
+        for where, q, _ in self.space.sweep(by_matrix(self._covariance.astype(self._real)), None, self._real):
             self._q[where] = q
-        self._slack = 0.0
-        sample = self._probed_open()
-        top = float(np.max(self._q[sample], initial=0.0))
-        self._slack = 2 * _SAFETY * self._measured(sample) + 4 * float(np.finfo(np.float32).eps) * top
+        self._slack = 2 * _SAFETY * self._measured(self._probed(None)) + self._rounding()
         self._rebound()
         while (error := self._error()) * _SAFETY > self._slack:
             self._slack = 2 * _SAFETY * error
@@ -335,8 +348,15 @@ class LazyArgmax:
         self._draw()
 
     def _error(self) -> float:
-        """Float32 error of squared widths on probes from the short-list and from everywhere."""
+        """Float32 error of the widest pair's squared width, by probes from the short-list and from everywhere."""
         return self._measured(np.concatenate([self._probed(self._short.ids), self._probed(None)]))
+
+    def _rounding(self) -> float:
+        """Least slack, whatever is measured: rounding of the widest pair's squared width, |P| bounded by its norm."""
+        eps = float(np.finfo(self._real).eps)
+        if self._exactly:
+            eps *= _SAFETY * float(np.sqrt(self.space.dimension))
+        return eps * self._widest**2 * float(np.linalg.norm(self._covariance, np.inf))
 
     def _probed(self, ids: Rows | None) -> Rows:
         """A fixed, evenly spread sample (no randomness: replaying gives the same state)."""
@@ -344,23 +364,25 @@ class LazyArgmax:
         places = np.unique(np.linspace(0, max(total - 1, 0), min(_PROBES, total)).astype(np.int64))
         return places if ids is None else ids[places]
 
-    def _probed_open(self) -> Rows:
-        """As evenly over the pairs that may be picked: from each probe's place on to the next of them."""
-        ends = np.append(self._probed(None), self.space.size)
-        open_ = [begin + int(np.argmax(self._open[begin:end])) for begin, end in itertools.pairwise(ends)]
-        return np.array([i for i in open_ if self._open[i]], np.int64)
-
     def _measured(self, ids: Rows) -> float:
         if not len(ids):
             return 0.0
         exact = np.einsum("nd,nd->n", (z := exact_differences(self.space, ids)) @ self._covariance, z)
-        return float(np.max(np.abs(exact - self._q[ids])))
+        return self._widened(ids, exact - self._q[ids])
+
+    def _widened(self, ids: Rows, errors: Doubles) -> float:
+        """The largest error of these pairs relative to their squared spans, for the widest pair."""
+        if self._exactly:  # too small to be seen beside the rounding of what is kept
+            return 0.0
+        spans = np.asarray(self.space.spans(ids), np.float64)
+        seen = spans > 0  # a pair of one response twice has no error
+        share = self._widest / spans[seen]
+        return float(np.max(np.abs(errors[seen]) * share**2, initial=0.0))
 
     def _draw(self) -> None:
         """Short-list: about the L largest bounds, found by a threshold read off a sample."""
         ids = about_largest(self._bound, _LISTED)
-        z = self.space.differences(ids).astype(np.float32, copy=False)
-        self._short = ShortList(ids, z, self._q[ids])
+        self._short = ShortList(ids, *self._gathered(ids, self._q[ids]))
         self._bound[ids] = -np.inf
         self._highest, self._fetched = float(self._bound.max(initial=-np.inf)), 0
 

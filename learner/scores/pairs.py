@@ -16,14 +16,15 @@ Where = slice | Rows
 _BLOCK_FLOATS = 1 << 18  # features of a block stay in a core's cache
 _BLOCK_PAIRS = 1 << 15
 _GRAM_FROM = 7  # responses from which a Gram matrix is cheaper than taking each difference
+_FAR = 32.0  # times the usual distance: from here on squares of distances do not fit into float32 beside usual ones
 
 
 @dataclass(frozen=True)
 class Form:
     """A quadratic form of a pair's difference: of a block X (B, K, d), two matrices L, R with form = (L R^T) of z.
 
-    ``matrix``: z^T A z, from (X A, X) with responses centred first, so that little cancels later; a vector stands for
-    a diagonal matrix. ``scaled``: sum_t (z.u_t)^2 from (V, V), V = X U^T centred. NumPy arrays, or torch tensors.
+    ``matrix``: z^T A z, from (X A, X); a vector stands for a diagonal matrix. ``scaled``: sum_t (z.u_t)^2 from (V, V),
+    V = X U^T. NumPy arrays, or torch tensors. Errors grow with |X|^2, so X is given relative to a response amid them.
     """
 
     matrix: Any = None
@@ -31,11 +32,8 @@ class Form:
 
     def __call__(self, block: Any) -> tuple[Any, Any]:
         if self.scaled is None:
-            centred = block - block.mean(axis=1, keepdims=True) if block.shape[1] > 1 else block
-            return centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix, centred
+            return block * self.matrix if self.matrix.ndim == 1 else block @ self.matrix, block
         along = (block.reshape(-1, block.shape[2]) @ self.scaled.T).reshape(*block.shape[:2], -1)
-        if block.shape[1] > 1:
-            along -= along.mean(axis=1, keepdims=True)
         return along, along
 
     def on(self, place: Callable[[Any], Any]) -> Form:
@@ -61,6 +59,17 @@ class PairSpace(Protocol):
     features: Floats
     size: int
     dimension: int
+    uneven: bool  # some responses lie so far out that |z| is to be swept in float64
+
+    @property
+    def usual(self) -> float:
+        """Span of a pair in the middle of all, about."""
+
+    def spans(self, ids: Rows) -> Floats:
+        """Lengths of what each pair's form is computed from: rounding errors grow with their squares."""
+
+    def widest(self, among: NDArray[np.bool_]) -> float:
+        """Largest span of the pairs that a mask (N,) keeps."""
 
     def rows(self, ids: Rows) -> tuple[Rows, Rows]:
         """First and second response of each pair."""
@@ -81,8 +90,27 @@ class PairSpace(Protocol):
         """Bytes of bookkeeping, features not counted."""
 
 
+def norms(space: PairSpace) -> Iterator[tuple[Where, Floats]]:
+    """|z| of all pairs in blocks, float32. O(N d).
+
+    >>> [norm.tolist() for _, norm in norms(ExplicitPairs(np.array([[3.0, 4.0]])))]
+    [[5.0]]
+    """
+    dtype = np.float64 if space.uneven else np.float32
+    for where, squared, _ in space.sweep(by_matrix(np.eye(space.dimension, dtype=dtype)), None, dtype):
+        yield where, np.ascontiguousarray(np.sqrt(np.maximum(squared, 0)), dtype=np.float32)
+
+
+def far_apart(space: PairSpace, widest: float) -> bool:
+    """Whether float32 cannot tell usual pairs apart beside one of this span. O(1)."""
+    return widest > _FAR * space.usual
+
+
 class WithinPromptPairs:
     """Every pair of two eligible responses to one prompt, by prompt, then first, then second row.
+
+    Sweeps take a prompt's responses relative to one amid them, not to their mean, which a single response far out
+    would draw to itself: pairs of the others then lose nothing to it.
 
     Nothing is kept per pair: a number is decoded by arithmetic, O(1). A sweep costs O(M d T + N T) for T rank-one
     terms and O(M d^2 + N d) for a matrix, with M responses and N pairs.
@@ -99,11 +127,46 @@ class WithinPromptPairs:
         self.size = int(self.offsets[-1])
         self._place = np.full(len(features), -1, np.int32)
         self._place[self._rows] = np.arange(len(self._rows), dtype=np.int32)
+        self._amid()
+
+    def _amid(self) -> None:
+        """Each prompt's response in the middle, by medians along three random directions, and distances to it."""
+        self._origin = self._rows[self._start]
+        self._distance = np.zeros(len(self.features), np.float32)
+        directions = np.random.default_rng(0).standard_normal((self.dimension, 3))
+        for block, size in self._blocks():
+            responses = self._gather(block, size)
+            along = responses @ directions.astype(responses.dtype)
+            off = ((along - np.median(along, axis=1, keepdims=True)) ** 2).sum(axis=2)
+            self._origin[block] = self._rows[self._start[block] + off.argmin(axis=1)]
+            centred = self._centred(block, size, np.promote_types(responses.dtype, np.float32).type)
+            distance = np.sqrt(np.einsum("bkd,bkd->bk", centred, centred))
+            self._distance[self._rows[self._start[block][:, None] + np.arange(size)]] = distance
+        some = self._distance[self._distance > 0]
+        self.usual = 2 * float(np.median(some)) if len(some) else 0.0
+        self.uneven = far_apart(self, 2 * float(self._distance.max(initial=0.0)))
+
+    def spans(self, ids: Rows) -> Floats:
+        """|x_j - x_o| + |x_k - x_o| of each pair, x_o the response in the middle of its prompt."""
+        first, second = self.rows(ids)
+        return np.asarray(self._distance[first] + self._distance[second])
+
+    def widest(self, among: NDArray[np.bool_]) -> float:
+        """Largest span of the pairs that a mask (N,) keeps. O(N)."""
+        found = 0.0
+        for block, size in self._blocks():
+            distance = self._distance[self._rows[self._start[block][:, None] + np.arange(size)]]
+            j, k = np.triu_indices(size, 1)
+            spans = (distance[:, j] + distance[:, k]).reshape(-1)
+            kept = among[self._numbers(block, len(j))]
+            found = max(found, float(spans.max(initial=0.0, where=kept)))
+        return found
 
     @property
     def nbytes(self) -> int:
         """Bytes of bookkeeping, features not counted."""
-        return sum(a.nbytes for a in (self._rows, self._start, self._sizes, self.offsets, self._place))
+        return sum(a.nbytes for a in (self._rows, self._start, self._sizes, self.offsets, self._place,
+                                     self._origin, self._distance))  # fmt: skip
 
     @property
     def prompts(self) -> int:
@@ -145,15 +208,25 @@ class WithinPromptPairs:
         self, form: Form | None, theta: Floats | None, dtype: type[np.floating[Any]] = np.float32
     ) -> Iterator[tuple[Where, Floats, Floats]]:
         """Visit all pairs in blocks of prompts with equally many responses."""
-        for size in np.unique(self._sizes[self._sizes > 1]):
-            each = int(size * (size - 1) // 2)
-            step = max(1, min(_BLOCK_PAIRS // each, _BLOCK_FLOATS // int(size * self.dimension)))
+        for block, size in self._blocks():
+            upper = np.triu_indices(size, 1)
+            responses = self._centred(block, size, dtype)
+            yield self._numbers(block, len(upper[0])), *_pairwise(responses, form, theta, upper)
+
+    def _blocks(self) -> Iterator[tuple[Rows, int]]:
+        for size in np.unique(self._sizes[self._sizes > 1]).tolist():
+            each = size * (size - 1) // 2
+            step = max(1, min(_BLOCK_PAIRS // each, _BLOCK_FLOATS // (size * self.dimension)))
             alike = np.flatnonzero(self._sizes == size)
-            upper = np.triu_indices(int(size), 1)
             for begin in range(0, len(alike), step):
-                block = alike[begin : begin + step]
-                features = self._gather(block, int(size)).astype(dtype, copy=False)
-                yield self._numbers(block, each), *_pairwise(features, form, theta, upper)
+                yield alike[begin : begin + step], size
+
+    def _centred(self, block: Rows, size: int, dtype: type[np.floating[Any]]) -> Floats:
+        """Responses (B, K, d) relative to the one in the middle, subtracted in the wider of the two precisions."""
+        finer = np.promote_types(self.features.dtype, dtype)
+        origin = np.asarray(self.features[self._origin[block]], finer)[:, None]
+        responses = self._gather(block, size).astype(finer, copy=False)
+        return np.asarray(responses - origin, dtype)
 
     def _gather(self, block: Rows, size: int) -> Floats:
         places = self._start[block][:, None] + np.arange(size)
@@ -176,6 +249,26 @@ class ExplicitPairs:
         self.size, self.dimension = int(differences.shape[0]), int(differences.shape[1])
 
     nbytes = 0
+    uneven = False  # |z| comes from z itself, nothing cancels
+
+    @property
+    def usual(self) -> float:
+        """Median |z| of up to 4,096 pairs spread over all."""
+        some = self.spans(
+            np.unique(np.linspace(0, max(self.size - 1, 0), min(4096, self.size)).astype(np.int64))
+        )
+        return float(np.median(some)) if len(some) else 0.0
+
+    def spans(self, ids: Rows) -> Floats:
+        """|z| of each pair."""
+        return np.asarray(np.linalg.norm(np.asarray(self.features[ids], np.float64), axis=1))
+
+    def widest(self, among: NDArray[np.bool_]) -> float:
+        """Largest |z| of the pairs that a mask (N,) keeps. O(N d)."""
+        found = 0.0
+        for where, norm in norms(self):
+            found = max(found, float(norm.max(initial=0.0, where=among[where])))
+        return found
 
     def rows(self, ids: Rows) -> tuple[Rows, Rows]:
         """The pair's own number, and -1."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learner.errors import LearnerError
-from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix
+from learner.scores.pairs import PairSpace, WithinPromptPairs, by_matrix, norms
 from learner.selection import Pick, Scored, State
 from learner.selection.candidates import (
     NORM_SLACK,
@@ -91,14 +91,8 @@ def norm_limits(
 
 
 def _norm_bits(space: PairSpace) -> Iterable[NDArray[np.uint32]]:
-    for norms in _norms(space):
-        yield norms[1].view(np.uint32)
-
-
-def _norms(space: PairSpace) -> Iterable[tuple[slice | Rows, NDArray[np.float32]]]:
-    identity = by_matrix(np.eye(space.dimension, dtype=np.float32))
-    for where, squared, _ in space.sweep(identity, None):
-        yield where, np.ascontiguousarray(np.sqrt(np.maximum(squared, 0)), dtype=np.float32)
+    for _, lengths in norms(space):
+        yield lengths.view(np.uint32)
 
 
 def leaders(
@@ -126,8 +120,8 @@ def leaders(
     for where, q, m in space.sweep(by_matrix(state.covariance), state.theta, np.float64):
         widths[where], margins[where] = np.maximum(q, 0), m
     score = np.asarray(rule.score(widths, margins, state.radius), dtype=np.float64)
-    for where, norms in _norms(space):
-        score[where] = np.where((norms > limits[0]) & (norms <= limits[1]), score[where], -np.inf)
+    for where, lengths in norms(space):
+        score[where] = np.where((lengths > limits[0]) & (lengths <= limits[1]), score[where], -np.inf)
     place = {int(row): i for i, row in enumerate(rows)}
     hidden = [space.find(place[a], place[b]) for a, b in excluded if a in place and b in place]
     score[[number for number in hidden if number >= 0]] = -np.inf

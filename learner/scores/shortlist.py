@@ -31,7 +31,7 @@ class ShortList:
         """Add these pairs. O(n d), and O(L d) when room has to be made."""
         held = len(self.ids)
         if held + len(ids) > len(self._room):
-            self._room = np.empty((max(2 * held, held + len(ids), 64), z.shape[1]), np.float32)
+            self._room = np.empty((max(2 * held, held + len(ids), 64), z.shape[1]), self.z.dtype)
             self._room[:held] = self.z
         self._room[held : held + len(ids)] = z
         self.z = self._room[: held + len(ids)]

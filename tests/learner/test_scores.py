@@ -99,6 +99,39 @@ def test_picks_are_those_of_full_rescoring(
         learner.learn(features[first].astype(float) - features[second], scores)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:torch"])
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("norm_cap", [None, 0.95])
+@pytest.mark.parametrize("rule", ["d_optimal", "max_uncertainty", "entropy", "delta_ucb"])
+def test_responses_ten_thousand_times_as_long_leave_the_picks_exact(
+    rule: str, norm_cap: float | None, copies: bool, device: str
+) -> None:
+    rng, dimension = np.random.default_rng(len(rule)), 6
+    for _ in range(3):
+        prompt = np.repeat(np.arange(40), rng.integers(2, 12, size=40))
+        features = (rng.normal(size=(len(prompt), dimension)) + 3 * rng.normal(size=dimension)).astype(
+            np.float32
+        )
+        for far in rng.choice(40, size=3, replace=False):
+            rows = np.flatnonzero(prompt == far)
+            features[rows[0]] *= 10_000
+            if copies:  # two responses far out, yet near each other
+                features[rows[1]] = features[rows[0]] + rng.normal(size=dimension).astype(np.float32)
+        pool = Candidates.within_prompts(features, prompt, norm_cap=norm_cap, near_duplicate=0.05)
+        scores = PairScores(features, prompt, rule=rule, norm_cap=norm_cap, device=device)
+        learner, open_ = Learner(dimension, 1), np.ones(len(pool), bool)
+        scores.reset(learner.theta, learner.covariance)
+        assert scores.remaining == len(pool)
+        for _ in range(25):
+            left = pool.only(open_)
+            state = State(learner.theta, learner.covariance)
+            expected = pairs(choose(rule, state, left, rng, count=3))
+            assert pairs(scores.pick(3)) == expected
+            scores.exclude(*expected[0])
+            open_[pool.place(*expected[0])] = False
+            learner.learn(features[expected[0][0]].astype(float) - features[expected[0][1]], scores)
+
+
 @pytest.mark.parametrize("rule", ["d_optimal", "entropy"])
 def test_explicit_pairs_give_the_picks_of_full_rescoring(listed: int, rule: str) -> None:
     rng = np.random.default_rng(0)
