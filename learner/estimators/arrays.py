@@ -250,10 +250,16 @@ class TorchOps:
         return copied
 
 
-def ops_for(dtype: str, device: str) -> Ops:
-    """NumPy's BLAS for ``device="cpu"``, torch for any other (``"cuda"``, ``"cpu:torch"`` to compare)."""
+def checked_dtype(dtype: str) -> np.dtype[np.floating]:
+    """The precision of this name, float64 or float32, or `LearnerError`."""
     if dtype not in ("float64", "float32"):
         raise LearnerError(f"dtype is {dtype!r}; an estimator computes in 'float64' or 'float32'")
+    return np.dtype(dtype)
+
+
+def ops_for(dtype: str, device: str) -> Ops:
+    """NumPy's BLAS for ``device="cpu"``, torch for any other (``"cuda"``, ``"cpu:torch"`` to compare)."""
+    checked_dtype(dtype)
     if device == "cpu":
         return NumpyOps(dtype)
     build: Callable[[str, str], Ops] = TorchOps

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from learner.errors import LearnerError
+from learner.estimators.arrays import checked_dtype
 from learner.estimators.contract import (
     Array,
     Update,
@@ -40,6 +41,10 @@ class BatchMLE:
         Davidson's weight of a tie; 0 for Bradley-Terry.
     warm : bool
         Start Newton from the last solution; from zero otherwise.
+    dtype : {"float64", "float32"}
+        Precision of the differences kept, which are what takes memory. The fit is float64 in either case, since its
+        gradient is driven to 1e-9 a judgment, and runs on the processor: SciPy factors the Hessian, so there is no
+        ``device``.
 
     Examples
     --------
@@ -50,12 +55,17 @@ class BatchMLE:
     """
 
     def __init__(
-        self, dimension: int, regularization: float = 1.0, tie: float = 0.0, warm: bool = True
+        self,
+        dimension: int,
+        regularization: float = 1.0,
+        tie: float = 0.0,
+        warm: bool = True,
+        dtype: str = "float64",
     ) -> None:
         self.settings = Settings.practical(regularization, tie=tie)
         self._dimension = check_dimension(dimension)
         self._preference = Preference(tie)
-        self.warm = warm
+        self.warm, self.dtype = warm, checked_dtype(dtype)
         self._parts: list[tuple[Array, Array]] = []
         self._theta: Array = np.zeros(self._dimension)
         self._factor: Array | None = None
@@ -84,21 +94,21 @@ class BatchMLE:
         """Keep judgments; O(n d)."""
         rows = check_rows(Z, self._dimension, "Z")
         labels, weights = check_answers(y, weight, rows)
-        self._parts.append((rows * weights[:, None], labels.copy()))
+        self._parts.append(((rows * weights[:, None]).astype(self.dtype, copy=False), labels.copy()))
         self._factor = None
 
     def data(self) -> tuple[Array, Array]:
         """The weighted differences (n, d) and labels (n,) kept so far."""
         if len(self._parts) != 1:
-            rows = [part[0] for part in self._parts] or [np.zeros((0, self._dimension))]
+            rows = [part[0] for part in self._parts] or [np.zeros((0, self._dimension), self.dtype)]
             labels = [part[1] for part in self._parts] or [np.zeros(0)]
             self._parts = [(np.concatenate(rows), np.concatenate(labels))]
         return self._parts[0]
 
     def fit(self) -> None:
         """Newton to a gradient of 1e-9 a judgment; O(n d^2 + d^3) a step. Reading a result calls it."""
-        rows, labels = self.data()
-        theta = self._start()
+        kept, labels = self.data()
+        rows, theta = kept.astype(np.float64, copy=False), self._start()
         enough = 1e-9 * (1.0 + len(labels))
         for step in range(MAX_STEPS):
             self.newton_steps = step
@@ -200,8 +210,9 @@ class BatchMLE:
         """Estimator that continues where `state` was taken; fits again when first read."""
         d = check_header(state, "BatchMLE")
         settings = Settings.from_array(entry(state, "settings", (7,), finite=False))
-        model = cls(d, settings.regularization, settings.tie, bool(entry(state, "warm", ())))
-        model._theta = entry(state, "theta", (d,)).copy()
         count = len(np.atleast_1d(state.get("labels", np.zeros(0))))
-        model.learn_many(entry(state, "rows", (count, d)), entry(state, "labels", (count,)))
+        rows, warm = entry(state, "rows", (count, d)), bool(entry(state, "warm", ()))
+        model = cls(d, settings.regularization, settings.tie, warm, str(rows.dtype))
+        model._theta = entry(state, "theta", (d,)).copy()
+        model.learn_many(rows, entry(state, "labels", (count,)))
         return model

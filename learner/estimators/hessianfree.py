@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from learner.errors import LearnerError
+from learner.estimators.arrays import ops_for
 from learner.estimators.contract import (
     Array,
     Update,
@@ -110,6 +111,16 @@ class HessianFree:
         Most differences kept (reservoir sampling); all if not given.
     seed : int
         Of the reservoir.
+    dtype : {"float64", "float32"}
+        Precision of all arrays; labels, weights and results that need a matrix are float64.
+    device : str
+        Where the differences kept, theta and the products are: "cpu" (NumPy), or a torch device such as "cuda". A step
+        sends t margins to the processor and t curvatures back, beside its 4 t d operations for each product there.
+
+    Raises
+    ------
+    LearnerError
+        Wrong shape, not finite, label outside [0, 1], constants out of range, another dtype.
 
     Examples
     --------
@@ -131,6 +142,8 @@ class HessianFree:
         initial_damping: float = 0.8,
         memory: int | None = None,
         seed: int = 0,
+        dtype: str = "float64",
+        device: str = "cpu",
     ) -> None:
         self.settings = Settings.practical(regularization, step_size, tie=tie)
         if min(total, steps, 1 if memory is None else memory) < 1 or not initial_damping >= 0:
@@ -139,8 +152,10 @@ class HessianFree:
         self.total, self.steps, self.initial_damping = total, steps, float(initial_damping)
         self.memory, self.seed = memory, seed
         self._preference = Preference(tie)
-        self._theta, self._sum = np.zeros(self._dimension), np.zeros(self._dimension)
-        self._rows = np.zeros((16, self._dimension))
+        ops = self._ops = ops_for(dtype, device)
+        self.dtype, self.device = np.dtype(dtype), device
+        self._theta, self._sum = ops.zeros(self._dimension), ops.zeros(self._dimension)
+        self._rows = ops.rows(16, self._dimension)
         self._kept = self._judgments = 0
 
     @property
@@ -156,12 +171,12 @@ class HessianFree:
     @property
     def theta(self) -> Array:
         """Latest iterate; a copy."""
-        return self._theta.copy()
+        return np.array(self._ops.numpy(self._theta))
 
     @property
     def theta_mean(self) -> Array:
         """Mean of the iterates, each counted once for every judgment of its step."""
-        return np.asarray(self._sum / max(1, self._judgments))
+        return np.array(self._ops.numpy(self._sum)) / max(1, self._judgments)
 
     def radius(self, confidence: float = 0.95) -> float:
         """Normal quantile of the Laplace approximation, pointwise."""
@@ -190,8 +205,9 @@ class HessianFree:
         if len(rows):
             self._learn(weights[:, None] * rows, labels)
 
-    def _learn(self, rows: Array, labels: Array) -> None:
-        gradient = rows.T @ (self._preference.means(rows @ self._theta) - labels)
+    def _learn(self, differences: Array, labels: Array) -> None:
+        rows = self._ops.vector(differences)
+        gradient = rows.T @ self._ops.vector(self._preference.means(self._margins(rows)) - labels)
         for row in rows:
             self._keep(row)
         extra = damping(self._judgments, self.total, self.initial_damping)
@@ -199,7 +215,11 @@ class HessianFree:
         self._theta -= self.settings.step_size * conjugate_gradient(product, gradient, self.steps)
         self._sum += len(rows) * self._theta
 
-    def _keep(self, row: Array) -> None:
+    def _margins(self, rows: Any) -> Array:
+        """``z . theta`` of rows on the device, as NumPy has it."""
+        return self._ops.numpy(rows @ self._theta)
+
+    def _keep(self, row: Any) -> None:
         """Algorithm R: after t judgments each is kept with probability memory/t."""
         self._judgments += 1
         place = self._kept
@@ -208,17 +228,22 @@ class HessianFree:
             if place >= self.memory:
                 return
         if place == len(self._rows):
-            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            grown = self._ops.rows(2 * place, self._dimension)
+            grown[:place] = self._rows
+            self._rows = grown
         self._rows[place] = row
         self._kept = max(self._kept, place + 1)
 
-    def _hessian_product(self, extra: float = 0.0) -> Callable[[Array], Array]:
-        """v -> ``(H_t(theta) + extra I) v``, the sample scaled up to all judgments."""
-        rows = self._rows[: self._kept]
+    def _curvatures(self) -> Any:
+        """Curvature of each judgment kept, scaled up to all judgments."""
         scale = self._judgments / max(1, self._kept)
-        weights = scale * self._preference.curvatures(rows @ self._theta)
+        return self._ops.vector(scale * self._preference.curvatures(self._margins(self._rows[: self._kept])))
+
+    def _hessian_product(self, extra: float = 0.0) -> Callable[[Any], Any]:
+        """v -> ``(H_t(theta) + extra I) v``, the sample scaled up to all judgments."""
+        rows, weights = self._rows[: self._kept], self._curvatures()
         ridge = self.settings.regularization + extra
-        return lambda v: np.asarray(rows.T @ (weights * (rows @ v)) + ridge * v)
+        return lambda v: rows.T @ (weights * (rows @ v)) + ridge * v
 
     def hessian(self) -> Array:
         """``H_t(theta)`` as a matrix, shape (d, d), up to d = 4,096; O(t d^2)."""
@@ -227,8 +252,9 @@ class HessianFree:
                 f"a dense matrix of dimension {self._dimension} exceeds {DENSE_LIMIT}; use width"
             )
         rows = self._rows[: self._kept]
-        weights = self._judgments / max(1, self._kept) * self._preference.curvatures(rows @ self._theta)
-        return np.asarray((rows.T * weights) @ rows + self.settings.regularization * np.eye(self._dimension))
+        gram = self._ops.numpy((rows.T * self._curvatures()) @ rows)
+        gram = 0.5 * (gram + gram.T)  # a product in float32 is symmetric to its rounding only
+        return np.asarray(gram + self.settings.regularization * np.eye(self._dimension))
 
     @property
     def covariance(self) -> Array:
@@ -242,17 +268,22 @@ class HessianFree:
 
     def predict(self, Z: Array) -> Array:
         """P(first preferred) of each row; O(n d)."""
-        return self._preference.means(check_rows(Z, self._dimension, "Z") @ self._theta)
+        return self._preference.means(check_rows(Z, self._dimension, "Z") @ self.theta.astype(np.float64))
 
     def reward(self, features: Array) -> Array:
         """``phi . theta`` of each row; O(n d)."""
-        return np.asarray(check_rows(features, self._dimension, "features") @ self._theta)
+        rows = check_rows(features, self._dimension, "features")
+        return np.asarray(rows @ self.theta.astype(np.float64))
 
     def width(self, Z: Array) -> Array:
-        """``sqrt(z^T H^-1 z)`` of each row, solved to a relative residual of 1e-8; O(min(d, t) t d) a row."""
-        rows = check_rows(Z, self._dimension, "Z")
+        """``sqrt(z^T H^-1 z)`` of each row; O(min(d, t) t d) a row.
+
+        Solved to a relative residual of 1e-8, or of what float32 can tell (1e-6).
+        """
+        rows = self._ops.vector(check_rows(Z, self._dimension, "Z"))
         product, most = self._hessian_product(), 2 * min(self._dimension, self._kept + 1) + 10
-        solved = [float(row @ conjugate_gradient(product, row, most, 1e-8)) for row in rows]
+        enough = max(1e-8, 8 * self._ops.precise)
+        solved = [float(row @ conjugate_gradient(product, row, most, enough)) for row in rows]
         return np.asarray(np.sqrt(np.maximum(np.array(solved), 0.0)))
 
     def state(self) -> State:
@@ -262,17 +293,18 @@ class HessianFree:
         return header("HessianFree", self._dimension) | {
             "settings": self.settings.array(),
             "theta": self.theta,
-            "theta_sum": self._sum.copy(),
-            "rows": self._rows[: self._kept].copy(),
+            "theta_sum": np.array(self._ops.numpy(self._sum)),
+            "rows": np.array(self._ops.numpy(self._rows[: self._kept])),
             "steps": np.array(counts, dtype=np.int64),
             "damping": np.array(self.initial_damping),
         }
 
     @classmethod
-    def from_state(cls, state: Saved) -> Self:
-        """Estimator that continues where `state` was taken."""
+    def from_state(cls, state: Saved, device: str = "cpu") -> Self:
+        """Estimator that continues where `state` was taken, in its precision, on this device."""
         d = check_header(state, "HessianFree")
         settings = Settings.from_array(entry(state, "settings", (7,), finite=False))
+        theta = entry(state, "theta", (d,))
         judgments, total, steps, memory, seed = (int(count) for count in entry(state, "steps", (5,)))
         model = cls(
             d,
@@ -284,10 +316,14 @@ class HessianFree:
             initial_damping=float(entry(state, "damping", ())),
             memory=None if memory < 0 else memory,
             seed=seed,
+            dtype=str(theta.dtype),
+            device=device,
         )
-        model._theta = entry(state, "theta", (d,)).copy()
-        model._sum = entry(state, "theta_sum", (d,)).copy()
+        ops = model._ops
+        model._theta = ops.vector(theta.copy())
+        model._sum = ops.vector(entry(state, "theta_sum", (d,)).copy())
         model._kept, model._judgments = len(np.atleast_1d(state.get("rows", np.zeros(0)))), judgments
         rows = entry(state, "rows", (model._kept, d))
-        model._rows = np.concatenate([rows, np.zeros((max(1, model._kept), d))])
+        model._rows = ops.rows(max(1, 2 * model._kept), d)
+        model._rows[: model._kept] = ops.vector(rows.copy())
         return model

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from learner.errors import LearnerError
+from learner.estimators.arrays import ops_for
 from learner.estimators.contract import (
     Array,
     Update,
@@ -85,6 +86,10 @@ class SGD:
         lambda of the covariance reported.
     tie : float
         Davidson's weight of a tie; 0 for Bradley-Terry.
+    dtype : {"float64", "float32"}
+        Precision of theta and of each step.
+    device : str
+        "cpu" (NumPy), or a torch device such as "cuda".
 
     Examples
     --------
@@ -101,6 +106,8 @@ class SGD:
         regularization: float = 0.0,
         prior: float = 1.0,
         tie: float = 0.0,
+        dtype: str = "float64",
+        device: str = "cpu",
     ) -> None:
         self.settings = Settings.practical(prior, step_size, tie=tie)
         if not 0 <= regularization < math.inf:
@@ -110,7 +117,8 @@ class SGD:
         self.decay = float(regularization)
         self._dimension = check_dimension(dimension)
         self._preference = Preference(tie)
-        self._theta, self._sum = np.zeros(self._dimension), np.zeros(self._dimension)
+        self._ops, self.dtype, self.device = ops_for(dtype, device), np.dtype(dtype), device
+        self._theta, self._sum = self._ops.zeros(self._dimension), self._ops.zeros(self._dimension)
         self._judgments = 0
 
     @property
@@ -126,12 +134,12 @@ class SGD:
     @property
     def theta(self) -> Array:
         """Latest iterate; a copy."""
-        return self._theta.copy()
+        return np.array(self._ops.numpy(self._theta))
 
     @property
     def theta_mean(self) -> Array:
         """Polyak's average of the iterates."""
-        return np.asarray(self._sum / max(1, self._judgments))
+        return np.array(self._ops.numpy(self._sum)) / max(1, self._judgments)
 
     @property
     def covariance(self) -> Array:
@@ -163,7 +171,8 @@ class SGD:
         for row, label, rho in zip(rows, labels.tolist(), weights.tolist(), strict=True):
             self._learn(rho * row, label)
 
-    def _learn(self, z: Array, y: float) -> None:
+    def _learn(self, difference: Array, y: float) -> None:
+        z = self._ops.vector(difference)
         self._judgments += 1
         rate = self.settings.step_size / math.sqrt(self._judgments)
         mean = self._preference.moments(float((z * self._theta).sum()))[0]
@@ -172,11 +181,12 @@ class SGD:
 
     def predict(self, Z: Array) -> Array:
         """P(first preferred) of each row; O(n d)."""
-        return self._preference.means(check_rows(Z, self._dimension, "Z") @ self._theta)
+        return self._preference.means(check_rows(Z, self._dimension, "Z") @ self.theta.astype(np.float64))
 
     def reward(self, features: Array) -> Array:
         """``phi . theta`` of each row; O(n d)."""
-        return np.asarray(check_rows(features, self._dimension, "features") @ self._theta)
+        rows = check_rows(features, self._dimension, "features")
+        return np.asarray(rows @ self.theta.astype(np.float64))
 
     def width(self, Z: Array) -> Array:
         """``|z| / sqrt(lambda)`` of each row; O(n d)."""
@@ -188,19 +198,21 @@ class SGD:
         return header("SGD", self._dimension) | {
             "settings": self.settings.array(),
             "theta": self.theta,
-            "theta_sum": self._sum.copy(),
+            "theta_sum": np.array(self._ops.numpy(self._sum)),
             "decay": np.array(self.decay),
             "steps": np.array(self._judgments),
         }
 
     @classmethod
-    def from_state(cls, state: Saved) -> Self:
-        """Estimator that continues where `state` was taken."""
+    def from_state(cls, state: Saved, device: str = "cpu") -> Self:
+        """Estimator that continues where `state` was taken, in its precision, on this device."""
         d = check_header(state, "SGD")
+        theta = entry(state, "theta", (d,))
         settings = Settings.from_array(entry(state, "settings", (7,), finite=False))
         decay = float(entry(state, "decay", ()))
-        model = cls(d, settings.step_size, decay, settings.regularization, settings.tie)
-        model._theta = entry(state, "theta", (d,)).copy()
-        model._sum = entry(state, "theta_sum", (d,)).copy()
+        lam, dtype = settings.regularization, str(theta.dtype)
+        model = cls(d, settings.step_size, decay, lam, settings.tie, dtype, device)
+        model._theta = model._ops.vector(theta.copy())
+        model._sum = model._ops.vector(entry(state, "theta_sum", (d,)).copy())
         model._judgments = int(entry(state, "steps", ()))
         return model

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +21,10 @@ from learner.estimators import (
     OnePass,
     conjugate_gradient,
     damping,
+    state_digest,
 )
 from learner.estimators.network import hessian_product
+from learner.store import read_state, write_state
 
 
 def stream(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -215,6 +220,96 @@ def test_a_module_without_parameters_and_labels_out_of_range_are_refused() -> No
     with pytest.raises(LearnerError, match="finite"):
         learner.learn_batch(torch.full((1, 2), torch.nan), torch.ones(1, 2), torch.tensor([1.0]))
     assert learner.judgments == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"memory": 0}, {"steps": 0}, {"total": 0}, {"step_size": -1.0}, {"regularization": 0.0},
+     {"initial_damping": -0.1}, {"initial_damping": np.nan}],
+    ids=str,
+)  # fmt: skip
+def test_constants_of_a_module_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(LearnerError, match=next(iter(wrong)).split("_")[-1]):
+        HessianFreeModule(torch.nn.Linear(2, 1), **wrong)
+
+
+def test_an_empty_batch_is_refused_and_leaves_the_module_alone() -> None:
+    learner = HessianFreeModule(torch.nn.Linear(2, 1))
+    with pytest.raises(LearnerError, match="empty"):
+        learner.learn_batch(torch.ones(0, 2), torch.ones(0, 2), torch.ones(0))
+    assert learner.judgments == learner.batches == 0
+
+
+def test_a_module_resumes_to_the_same_bits_and_predicts_pairs(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    a, b = torch.randn(2, 120, 3, dtype=torch.float64)
+    y = (a.sum(1) > b.sum(1)).double()
+    nets = [
+        torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+        for _ in "12"
+    ]
+    whole = HessianFreeModule(nets[0], total=90, memory=3, seed=5)
+    for part in torch.arange(60).split(10):
+        whole.learn_batch(a[part], b[part], y[part])
+    write_state(tmp_path / "state.safetensors", whole.state())
+    resumed = HessianFreeModule.from_state(read_state(tmp_path / "state.safetensors"), nets[1])
+    for learner in (whole, resumed):
+        for part in torch.arange(60, 120).split(10):
+            learner.learn_batch(a[part], b[part], y[part])
+    assert state_digest(whole.state()) == state_digest(resumed.state())
+    expected = 1 / (1 + np.exp(-(nets[0](a) - nets[0](b)).detach().numpy()[:, 0]))
+    assert np.allclose(resumed.predict(a, b), expected) and np.allclose(resumed.predict(b, a), 1 - expected)
+    with pytest.raises(LearnerError, match="parameters"):
+        HessianFreeModule.from_state(whole.state(), torch.nn.Linear(3, 1))
+    talker = HessianFreeModule(torch.nn.Linear(1, 1).double(), lambda texts: torch.zeros(len(texts)))
+    talker._keep((["a"], ["b"], torch.ones(1)))
+    with pytest.raises(LearnerError, match="tensors"):
+        talker.state()
+
+
+DEVICES = [
+    "cpu:torch",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", [HessianFree, SGD])
+def test_a_device_and_a_precision_learn_as_the_processor_does(kind: Any, dtype: str, device: str) -> None:
+    Z, y = stream(200, 7)
+    here, there = kind(7), kind(7, dtype=dtype, device=device)
+    for model in (here, there):
+        model.learn_many(Z / 3, y)
+    assert there.theta.dtype == there.state()["theta"].dtype == np.dtype(dtype)
+    close = {"atol": 1e-10 if dtype == "float64" else 2e-4}
+    assert np.allclose(there.theta, here.theta, **close) and np.allclose(
+        there.width(Z), here.width(Z), **close
+    )
+    back = kind.from_state(there.state())  # and here again, in the same precision
+    assert back.device == "cpu" and back.dtype == np.dtype(dtype) and np.array_equal(back.theta, there.theta)
+
+
+def test_a_wide_hessian_free_model_keeps_half_the_bytes_in_float32() -> None:
+    half, full = HessianFree(8192, dtype="float32"), HessianFree(8192)
+    Z = np.random.default_rng(0).standard_normal((8, 8192)) / 90
+    for model in (half, full):
+        model.learn_batch(Z, np.ones(8))
+    assert 2 * half.state()["rows"].nbytes == full.state()["rows"].nbytes
+    assert np.allclose(half.theta, full.theta, atol=1e-6)
+
+
+def test_a_batch_fit_on_float32_rows_is_that_of_the_rounded_rows() -> None:
+    Z, y = stream(300, 5)
+    short, rounded = BatchMLE(5, dtype="float32"), BatchMLE(5)
+    short.learn_many(Z, y)
+    rounded.learn_many(Z.astype(np.float32), y)
+    assert short.data()[0].dtype == np.float32 and np.array_equal(short.theta, rounded.theta)
+    assert BatchMLE.from_state(short.state()).data()[0].dtype == np.float32
+    with pytest.raises(LearnerError, match="float16"):
+        BatchMLE(5, dtype="float16")
 
 
 def test_plain_descent_takes_the_gradient_step() -> None:
