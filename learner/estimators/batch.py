@@ -92,7 +92,7 @@ class BatchMLE:
 
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """Keep judgments; O(n d)."""
-        rows = check_rows(Z, self._dimension, "Z")
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
         labels, weights = check_answers(y, weight, rows)
         self._parts.append(((rows * weights[:, None]).astype(self.dtype, copy=False), labels.copy()))
         self._factor = None
@@ -190,7 +190,7 @@ class BatchMLE:
 
     def width(self, Z: Array) -> Array:
         """``sqrt(z^T P z)`` of each row, by a triangular solve; O(n d^2)."""
-        rows = check_rows(Z, self._dimension, "Z")
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
         half = scipy.linalg.solve_triangular(self._fitted(), rows.T, lower=True)
         return np.asarray(np.sqrt((half * half).sum(axis=0)))
 

@@ -193,15 +193,15 @@ class HessianFree:
 
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """One step for each row, in order, to the same bits as `learn_one`."""
-        rows = check_rows(Z, self._dimension, "Z")
-        labels, weights = check_answers(y, weight, rows, largest_square(rows.dtype, power=3.0))
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
+        labels, weights = check_answers(y, weight, rows, largest_square(self.dtype, power=3.0))
         for index in range(len(rows)):
             self._learn(weights[index] * rows[index : index + 1], labels[index : index + 1])
 
     def learn_batch(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """One step for all rows together, as Algorithm 5 does with mini-batches."""
-        rows = check_rows(Z, self._dimension, "Z")
-        labels, weights = check_answers(y, weight, rows, largest_square(rows.dtype, power=3.0))
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
+        labels, weights = check_answers(y, weight, rows, largest_square(self.dtype, power=3.0))
         if len(rows):
             self._learn(weights[:, None] * rows, labels)
 

@@ -166,7 +166,7 @@ class SGD:
 
     def learn_many(self, Z: Array, y: Array, weight: Array | None = None) -> None:
         """One step for each row, in order; O(n d)."""
-        rows = check_rows(Z, self._dimension, "Z")
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
         labels, weights = check_answers(y, weight, rows)
         for row, label, rho in zip(rows, labels.tolist(), weights.tolist(), strict=True):
             self._learn(rho * row, label)
@@ -190,7 +190,7 @@ class SGD:
 
     def width(self, Z: Array) -> Array:
         """``|z| / sqrt(lambda)`` of each row; O(n d)."""
-        rows = check_rows(Z, self._dimension, "Z")
+        rows = check_rows(Z, self._dimension, "Z", self.dtype)
         return np.asarray(np.linalg.norm(rows, axis=1) / math.sqrt(self.settings.regularization))
 
     def state(self) -> State:
