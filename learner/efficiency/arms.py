@@ -176,7 +176,8 @@ def first_reach(counts: Floats, curves: Floats, target: Floats) -> Floats:
 def _nearest_reach(counts: Floats, curves: Floats, target: Floats, at: float) -> Floats:
     """Count nearest to ``at`` at which each row is at ``target``; inf if it never is."""
     last = first_reach(counts, curves, target - 1e-9)  # just beyond a stretch that has the target itself
-    return np.clip(at, first_reach(counts, curves, target), last)
+    nearest: Floats = np.clip(at, first_reach(counts, curves, target), last)
+    return nearest
 
 
 @dataclass(frozen=True)
