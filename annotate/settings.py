@@ -15,6 +15,7 @@ from typing import Any
 import environ
 import environ.fileaware_mapping
 from csp.constants import NONE, SELF
+from kombu import Exchange, Queue
 
 from annotate import logs
 
@@ -281,6 +282,12 @@ CELERY_RESULT_BACKEND = env("CELERY_RESULT_BACKEND", default="") or (
     CELERY_BROKER_URL if CELERY_BROKER_URL.startswith("redis") else f"file://{DATA / 'results'}"
 )
 CELERY_RESULT_EXPIRES = 3600
+# How long an acknowledgement may take, in milliseconds, for RabbitMQ (from 3.12), whose own half an hour would end the
+# consumer of a worker that is alive: a job may take a day, embedding longer. Other brokers pass it over.
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(name), name, consumer_arguments={"x-consumer-timeout": 2**31 - 1})
+    for name in ("learn", "embed", "jobs", "score")
+]
 CELERY_TASK_DEFAULT_QUEUE = "jobs"
 CELERY_TASK_ROUTES = {
     "learner.tasks.absorb": {"queue": "learn"},

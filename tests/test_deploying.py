@@ -17,6 +17,7 @@ import yaml
 from django.core.management import load_command_class
 
 from annotate import checks, logs
+from annotate.celery import app
 from tests import composing
 from tests.composing import compose, dockerfile, image_command, image_environment, image_health, instruction
 from tests.faults.installation import installation
@@ -180,6 +181,17 @@ def test_what_the_databases_address_asks_for_is_kept(tmp_path: Path) -> None:
     assert options["pool"]["timeout"] == 15
     options = options_of(f"sqlite:///{tmp_path}/x.sqlite3?timeout=60", tmp_path)
     assert (options["timeout"], options["transaction_mode"]) == (60, "IMMEDIATE")
+
+
+def test_every_queues_consumer_asks_for_longer_than_a_task_may_take(settings: Any) -> None:
+    """RabbitMQ gives an acknowledgement half an hour unless it is asked for more."""
+    longest = max(one["time_limit"] for one in settings.CELERY_TASK_ANNOTATIONS.values())
+    queues = app.amqp.queues
+    named = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
+    assert named | {settings.CELERY_TASK_DEFAULT_QUEUE, "score"} == set(queues)
+    for name, queue in queues.items():
+        assert (queue.exchange.name, queue.routing_key) == (name, name)
+        assert queue.consumer_arguments["x-consumer-timeout"] > 1_000 * longest
 
 
 def test_no_two_decisions_share_a_number() -> None:
