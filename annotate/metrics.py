@@ -26,6 +26,7 @@ from annotate.models import FeatureVersion, Heartbeat, Job, Judgment, Lease
 BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10)
 NEWEST = 500  # judgments that the lag is measured on
 SILENT = timedelta(seconds=60)
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 HELP = {
     "absorb_seconds": "Seconds spent absorbing judgments.",
     "absorb_count": "Times that waiting judgments were absorbed.",
@@ -60,7 +61,8 @@ def _instruments() -> tuple[Any, Any]:
 def observe(route: str, method: str, status: int, seconds: float) -> None:
     """Count a request under the name of its address: never the address, which holds slugs and ids."""
     requests, times = instruments()
-    requests.labels(route, method, str(status)).inc()
+    known = method if method in METHODS else "OTHER"  # a stranger may call a method anything
+    requests.labels(route, known, str(status)).inc()
     times.labels(route).observe(seconds)
 
 

@@ -81,6 +81,14 @@ def test_requests_are_counted_by_the_name_of_their_address(as_ben: Client, proje
     assert project.slug not in told
 
 
+def test_a_stranger_makes_no_new_series_by_a_method_of_their_own(client: Client) -> None:
+    for method in ("BREW", "X1", "X2"):
+        client.generic(method, "/health/")
+    told = client.get("/metrics").content.decode()
+    assert 'method="OTHER"' in told
+    assert not any(f'method="{method}"' in told for method in ("BREW", "X1", "X2"))
+
+
 def test_queue_lag_and_workers_are_in_the_metrics(as_ben: Client, project: Project) -> None:
     page = as_ben.get(f"/projects/{project.slug}/compare/").content.decode()
     lease = page.split('data-lease="')[1][:36]
