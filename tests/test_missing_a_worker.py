@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -103,6 +105,22 @@ def test_a_version_with_many_free_shards_is_rung_for_once(
     monkeypatch.setattr(sweeping, "ring", lambda *bell: rung.append(bell))
     sweeping.ring_for_rows()
     assert rung.count(("embed_shards", version.pk)) == 1
+
+
+def test_sessions_that_ran_out_are_swept_and_not_looked_for_at_every_sweep(ada: User) -> None:
+    def left_after_a_sweep() -> set[str]:
+        sweeping.ring_for_rows()
+        return set(Session.objects.values_list("pk", flat=True))
+
+    def session(name: str, days: int) -> None:
+        Session.objects.create(pk=name, session_data="", expire_date=timezone.now() + timedelta(days=days))
+
+    cache.clear()
+    session("over", -1)
+    session("holds", 1)
+    assert left_after_a_sweep() == {"holds"}
+    session("over again", -1)
+    assert left_after_a_sweep() == {"holds", "over again"}
 
 
 def test_one_worker_sweeps_at_a_time_and_each_when_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import timedelta
 
+from django.contrib.sessions.backends.cached_db import SessionStore
+from django.core.cache import cache
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -28,6 +30,7 @@ from learner.tasks.setbacks import resting
 from learner.tasks.shards import SILENT_SECONDS
 
 BEING_STORED_SECONDS = 2
+SESSIONS_SECONDS = 3_600
 
 
 def ring_for_rows() -> int:
@@ -55,6 +58,7 @@ def ring_for_rows() -> int:
     versions.start_due_refits()
     release_leases()
     forget_the_dead()
+    forget_sessions()
     return len(to_absorb | to_embed)
 
 
@@ -103,3 +107,9 @@ def release_leases() -> None:
     expired = Lease.objects.filter(outcome=Lease.Outcome.OPEN, expires_at__lte=now)
     for project in Project.objects.filter(pk__in=expired.values("project")):
         serving.release_expired(project, now, limit=1000)
+
+
+def forget_sessions() -> None:
+    """Every visitor of an arena has one, and nobody else would delete them. Once an hour: there may be many."""
+    if cache.add("sessions-forgotten", True, SESSIONS_SECONDS):
+        SessionStore.clear_expired()
