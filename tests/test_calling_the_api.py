@@ -152,3 +152,16 @@ def test_kept_answers_are_forgotten_after_a_day(project: Project, ada: User) -> 
     )
     forget_old()
     assert not KeptAnswer.objects.exists()
+
+
+def test_the_schema_names_every_answer_that_there_is(project: Project, ada: User) -> None:
+    program = Program(ada)
+    schema = program.client.get("/api/v1/openapi.json").json()["paths"]
+    every = [one for methods in schema.values() for one in methods.values()]
+    assert all({"4XX", "5XX"} <= set(one["responses"]) for one in every)
+    unchanged = {one["operationId"] for one in every if "304" in one["responses"]}
+    assert unchanged == {
+        "get_project", "get_estimator", "get_label_efficiency", "get_sources", "stream_export",
+    }  # fmt: skip
+    export = schema["/api/v1/projects/{slug}/exports/{kind}.{format}"]["get"]["responses"]
+    assert "content" in export["200"]

@@ -63,6 +63,7 @@ def problem_schemas() -> dict[str, Any]:
 def complete(operation: dict[str, Any], method: str, verb: str) -> None:
     operation["x-verb"] = verb
     reference = {"$ref": REF_TEMPLATE.format(model="Problem")}
-    operation["responses"]["4XX"] = {"description": "A problem", "content": {MEDIA: {"schema": reference}}}
+    problem = {"description": "A problem", "content": {MEDIA: {"schema": reference}}}
+    operation["responses"] |= {"4XX": problem, "5XX": problem}
     if method == "post" and KEY not in operation["parameters"]:
         operation["parameters"].append(KEY)

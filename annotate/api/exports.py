@@ -16,7 +16,7 @@ from annotate.api.bearer import Bearer, person, project_of
 from annotate.api.jobs import JobOut, job_of
 from annotate.api.problems import Problem
 from annotate.api.schemas import Input, Name
-from annotate.api.tagging import etag_of, marked, unchanged
+from annotate.api.tagging import TAGGED, etag_of, marked, unchanged
 from annotate.exporting import MEDIA, Filters, Wanted, begin, stream
 from annotate.models import Estimator, Job, Project, Role
 
@@ -54,7 +54,10 @@ class ExportIn(Input):
     min_agreement: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
 
 
-@router.get("/projects/{slug:slug}/exports/{kind}.{format}", auth=Bearer("export"), openapi_extra=FILE)
+@router.get(
+    "/projects/{slug:slug}/exports/{kind}.{format}", auth=Bearer("export"),
+    openapi_extra={"responses": FILE["responses"] | TAGGED["responses"]},
+)  # fmt: skip
 def stream_export(
     request: HttpRequest, slug: str, kind: Kind, format: Format, part: Query[Part]
 ) -> HttpResponseBase:

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from ninja import Router, Schema
 
 from annotate.api.bearer import Bearer, project_of
-from annotate.api.tagging import tagged
+from annotate.api.tagging import TAGGED, tagged
 from annotate.models import Estimator, FeatureVersion, Judgment, Project, Role
 from annotate.progress.learned import ACTIVE, CONTROL, PRODUCTION, Curves, Point, curves
 
@@ -77,7 +77,9 @@ class SourcesOut(Schema):
     sources: list[SourceOut]
 
 
-@router.get("/projects/{slug:slug}/estimator", auth=Bearer("read"), response=LearningOut)
+@router.get(
+    "/projects/{slug:slug}/estimator", auth=Bearer("read"), response=LearningOut, openapi_extra=TAGGED
+)
 def get_estimator(request: HttpRequest, slug: str) -> Any:
     """Where the estimators are: step, judgments, lambda, digest, and their newest evaluation."""
     project = project_of(request, slug, Role.REVIEWER)
@@ -120,7 +122,12 @@ def limits(found: tuple[float | None, float | None, float | None]) -> Limits:
     return Limits(value=value, low=low, high=high)
 
 
-@router.get("/projects/{slug:slug}/label-efficiency", auth=Bearer("read"), response=EfficiencyOut)
+@router.get(
+    "/projects/{slug:slug}/label-efficiency",
+    auth=Bearer("read"),
+    response=EfficiencyOut,
+    openapi_extra=TAGGED,
+)
 def get_label_efficiency(request: HttpRequest, slug: str) -> Any:
     """The verdict on active collection, with intervals; it may be that random is ahead, or that nobody can tell yet."""
     return tagged(request, efficiency_of(project_of(request, slug, Role.REVIEWER)))
@@ -139,7 +146,7 @@ def efficiency_of(project: Project) -> EfficiencyOut:
     )
 
 
-@router.get("/projects/{slug:slug}/sources", auth=Bearer("read"), response=SourcesOut)
+@router.get("/projects/{slug:slug}/sources", auth=Bearer("read"), response=SourcesOut, openapi_extra=TAGGED)
 def get_sources(request: HttpRequest, slug: str) -> Any:
     """Mean reward of every response source, centred per prompt, best lower limit first."""
     rows = project_of(request, slug, Role.REVIEWER).source_rewards.order_by("-low", "source")

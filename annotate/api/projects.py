@@ -12,7 +12,7 @@ from annotate import tokens
 from annotate.access import role_in
 from annotate.api.bearer import Bearer, person, project_of, token_of
 from annotate.api.paging import Page, Paging, page_of
-from annotate.api.tagging import tagged
+from annotate.api.tagging import TAGGED, tagged
 from annotate.models import Role
 
 router = Router(tags=["Projects"])
@@ -55,7 +55,7 @@ def list_projects(request: HttpRequest, paging: Query[Paging]) -> Any:
     return page_of(tokens.projects_of(token_of(request)), paging)
 
 
-@router.get("/projects/{slug:slug}", auth=Bearer("read"), response=ProjectDetail)
+@router.get("/projects/{slug:slug}", auth=Bearer("read"), response=ProjectDetail, openapi_extra=TAGGED)
 def get_project(request: HttpRequest, slug: str) -> Any:
     """One project, with a tag for If-None-Match."""
     project = project_of(request, slug, Role.ANNOTATOR)

@@ -8,6 +8,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from ninja import Schema
 
+TAGGED = {"responses": {304: {"description": "What the caller has, by If-None-Match, is still the answer."}}}
+
 
 def tagged(request: HttpRequest, value: Schema) -> HttpResponseBase:
     """The answer with the digest of its text as its tag, or 304."""
