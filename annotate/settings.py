@@ -224,6 +224,7 @@ GENERATOR_SECONDS = env.float("GENERATOR_SECONDS", default=60.0)
 SEALING_KEY = env("SEALING_KEY", default="")  # encrypts generators' keys; empty: derived from SECRET_KEY
 API_LARGEST_FILE = env.int("API_LARGEST_FILE", default=1 << 30)
 API_REQUESTS_A_MINUTE = env.int("API_REQUESTS_A_MINUTE", default=1_200)  # of one token
+ANSWERS_A_MINUTE = env.int("ANSWERS_A_MINUTE", default=120)  # of one person on the page; 0: no limit
 API_FAILURES_A_MINUTE = env.int("API_FAILURES_A_MINUTE", default=60)  # from one address, without a token
 
 # --- Files, language, time ----------------------------------------------------------------------------------

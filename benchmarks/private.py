@@ -31,6 +31,7 @@ class Site:
         self.environment = (
             kept
             | {"TOUCHSTONE_DATA": str(data), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+            | {"ANSWERS_A_MINUTE": "0"}  # its annotators answer without reading
             | environment
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

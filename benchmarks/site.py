@@ -33,6 +33,7 @@ def private_site(database: str = "") -> Iterator[Path]:
             "DJANGO_SETTINGS_MODULE": "annotate.settings",
             "CELERY_BROKER_URL": os.environ.get("TOUCHSTONE_BENCHMARK_BROKER_URL", "filesystem://"),
             "API_REQUESTS_A_MINUTE": "100000000",
+            "ANSWERS_A_MINUTE": "0",
             "LOG_LEVEL": "ERROR",
             "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
         }

@@ -164,6 +164,7 @@ def composed(folder: Path, database: str, redis_port: int) -> Composed:
         ),
         "REDIS_URL": environment["REDIS_URL"].replace("redis:6379", f"127.0.0.1:{redis_port}"),
         "STATIC_ROOT": str(folder / "static"),
+        "ANSWERS_A_MINUTE": "0",
         "TOUCHSTONE_DATA": str(folder / "data"),
     }
     (folder / "data").mkdir(parents=True)

@@ -13,6 +13,7 @@ os.environ["TOUCHSTONE_DATA"] = tempfile.mkdtemp(prefix="touchstone-test-")
 atexit.register(shutil.rmtree, os.environ["TOUCHSTONE_DATA"], ignore_errors=True)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["API_FAILURES_A_MINUTE"] = "1000000"  # all tests of a process come from one address
+os.environ["ANSWERS_A_MINUTE"] = "0"  # tests answer without reading
 for name in ("DATABASE_URL", "PRODUCTION", "DEBUG", "SECRET_KEY", "ALLOW_SIGNUP", "REDIS_URL"):
     os.environ.pop(name, None)
 os.environ["DATABASE_URL"] = os.environ.get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -206,6 +206,21 @@ def test_answers_given_without_network_are_sent_once_when_it_returns(
     until_sent(page)
     assert (answer_to(first), answer_to(second)) == ("left", "right")
     ready(page)
+
+
+def test_what_comes_too_fast_is_kept_and_sent_later(
+    open_as: Open, ben: User, project: Project, settings: Any
+) -> None:
+    settings.ANSWERS_A_MINUTE = -1  # no answer is taken
+    page = open_as(ben, HERE)
+    ready(page)
+    first = press(page, "1")
+    expect(page.locator("[data-toast]")).to_contain_text("wait a minute")
+    assert [entry["lease"] for entry in kept(page)] == [first]
+    assert Judgment.objects.count() == 0
+    settings.ANSWERS_A_MINUTE = 0
+    until_sent(page)
+    assert answer_to(first) == "left"
 
 
 def test_an_answer_survives_the_tab_being_closed_before_it_was_sent(

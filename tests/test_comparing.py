@@ -8,12 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate import serving
 from annotate.models import Answer, Comparison, Judgment, Lease, Membership, Project, Response, Role, User
+from annotate.views import compare
 from tests.conftest import fill, signed_in
 from tests.test_rendering import Collected
 
@@ -166,6 +168,25 @@ def test_an_answer_that_is_none_is_refused_with_a_sentence(
     assert refused.status_code == 400
     assert refused["Content-Type"].startswith("text/plain")
     assert Judgment.objects.count() == 0
+
+
+def test_more_answers_than_a_person_can_give_wait_and_none_is_lost(
+    as_ben: Client, as_cho: Client, project: Project, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.clear()
+    settings.ANSWERS_A_MINUTE = 2
+    monkeypatch.setattr(compare, "WINDOW", 10**9)  # a minute must not end meanwhile
+    answers = [
+        as_ben.post(judge_url(shown(as_ben, project)[0]), {"side": "left"}, **SCRIPT) for _ in range(3)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].content.decode() == "That was a lot at once; wait a minute."
+    waiting = shown(as_ben, project)[0]
+    assert waiting.outcome == "open"
+    assert as_cho.post(judge_url(shown(as_cho, project)[0]), {"side": "left"}, **SCRIPT).status_code == 200
+    cache.clear()  # the minute is over
+    assert as_ben.post(judge_url(waiting), {"side": "left"}, **SCRIPT).status_code == 200
+    assert Judgment.objects.count() == 4
 
 
 def test_another_annotators_lease_does_not_exist(as_ben: Client, as_cho: Client, project: Project) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -22,6 +25,7 @@ from annotate.access import project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
 
+WINDOW = 60
 SKIP_REASONS = [
     ("undecided", gettext_lazy("I cannot decide")),
     ("expertise", gettext_lazy("I do not know enough about it")),
@@ -51,12 +55,23 @@ def judge(request: HttpRequest, project: Project, lease_id: UUID) -> HttpRespons
     leases: list[Lease] = []
     annotator, more = person(request), is_script(request) and not why_not_begin(project, person(request))
     with told_on_the_page(request):
+        refuse_haste(annotator)
         given = submission(request.POST, project)
         then = Claiming(leases, project, annotator, lease_id) if more else None
         judgment = judging.record(annotator, lease_id, given, project, then)
         if stands_from_before(judgment, request.POST):
             messages.info(request, _("You had answered this pair already; that answer stands."))
     return show(request, project, leases=leases if more else None)
+
+
+def refuse_haste(annotator: User) -> None:
+    """More answers a minute than anybody can read for are a script's; the page would keep them and send them later."""
+    if not settings.ANSWERS_A_MINUTE:
+        return
+    key = f"answers:{annotator.pk}:{int(time.time() // WINDOW)}"
+    cache.add(key, 0, 2 * WINDOW)
+    if cache.incr(key) > settings.ANSWERS_A_MINUTE:
+        raise TouchstoneError(_("That was a lot at once; wait a minute."), code="limit")
 
 
 class Claiming:

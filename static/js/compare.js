@@ -49,8 +49,11 @@
   // For screen readers only: those who see, see the next pair.
   const whisper = (text) => toast.dataset.stays || tell(text, { quiet: true });
 
+  const isPlain = (response) => response.headers.get("Content-Type")?.startsWith("text/plain");
+
   function heard(kind, entry, response, text) {
     if (kind === "offline") tell(say.sayOffline, { stays: true });
+    if (kind === "limited") tell(isPlain(response) ? text : say.sayOffline, { stays: true });
     if (kind === "signed-out" || kind === "refused") {
       tell(kind === "refused" ? say.sayRefused : say.saySignedOut, { stays: true });
       toast.append(Object.assign(document.createElement("a"), { href: say.here, textContent: "↻" }));
@@ -58,8 +61,7 @@
     if (kind === "sent" && toast.dataset.stays && !outbox.entries().length) tell(say.sayOnline);
     if (kind === "sent" && entry.project === say.project) receive(text);
     if (kind === "lost") {
-      const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
-      tell(plain ? text : say.sayLost);
+      tell(isPlain(response) ? text : say.sayLost);
       Drafts.forget(entry.lease);
       refill();
     }

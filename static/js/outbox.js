@@ -67,7 +67,8 @@
       }
       if (response.type === "opaqueredirect" || response.status === 401) return this.later("signed-out", entry);
       if (response.status === 403) return this.later("refused", entry);
-      if (response.status >= 500 || response.status === 429 || response.status === 408)
+      if (response.status === 429) return this.later("limited", entry, response, text);
+      if (response.status >= 500 || response.status === 408)
         return this.later("offline", entry);
       this.failures = 0;
       this.remove(entry.lease);
@@ -75,11 +76,11 @@
       return true;
     }
 
-    later(kind, entry) {
+    later(kind, ...said) {
       const wait = WAITS[Math.min(this.failures++, WAITS.length - 1)];
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.flush(), wait);
-      this.heard(kind, entry);
+      this.heard(kind, ...said);
       return false;
     }
   }

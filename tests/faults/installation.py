@@ -41,6 +41,7 @@ class Installation:
             },
             "TOUCHSTONE_DATA": str(data),
             "OMP_NUM_THREADS": "1",
+            "ANSWERS_A_MINUTE": "0",  # crowds answer without reading
             **environment,
         }
         self.log = (data.parent / f"{data.name}.log").open("ab")
