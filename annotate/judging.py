@@ -27,7 +27,7 @@ from annotate.statements import close_as_judged, count_judged, insert, lease_of
 
 SIDES = ("left", "right", "tie", "both_bad")
 FLAGS = ("harmful", "broken", "language")
-EDITED, CORRECTED = "edited", "corrected"
+EDITED, CORRECTED, UNDONE = "edited", "corrected", "undone"
 LONGEST_RATIONALE = 5_000
 
 
@@ -196,7 +196,7 @@ def undo(annotator: User, project: Project) -> Lease:
         refuse_if_corrected(last)
         lease = own_lease(annotator, last.lease_id)
         refuse_if_late(lease, project, now)
-        Judgment.objects.filter(pk=last.pk).update(replaced_at=now, replaced_reason="undone")
+        Judgment.objects.filter(pk=last.pk).update(replaced_at=now, replaced_reason=UNDONE)
         Lease.objects.filter(pk=lease.pk).update(
             outcome=Lease.Outcome.OPEN, closed_at=None, expires_at=now + project.lease_duration
         )
@@ -204,6 +204,12 @@ def undo(annotator: User, project: Project) -> Lease:
         transaction.on_commit(lambda: ring("absorb", project.pk))
     lease.outcome = Lease.Outcome.OPEN
     return lease
+
+
+def undone(leases: list[Lease]) -> dict[UUID, Judgment]:
+    """By lease, the answer that was taken back last: what its annotator wrote beside it is theirs to send again."""
+    found = Judgment.objects.filter(lease__in=[lease.pk for lease in leases], replaced_reason=UNDONE)
+    return {judgment.lease_id: judgment for judgment in found.order_by("id") if judgment.lease_id}
 
 
 def found_lease(annotator: User, lease_id: UUID | str, project: Project | None) -> Lease:
@@ -274,6 +280,11 @@ def side_of(answer: str, swapped: bool) -> str:
     if answer in (Answer.FIRST, Answer.SECOND):
         return "left" if (answer == Answer.SECOND) == swapped else "right"
     return answer
+
+
+def criteria_of(judgment: Judgment, swapped: bool) -> dict[str, str]:
+    """What was said about each criterion, in terms of the screen."""
+    return {name: side_of(answer, swapped) for name, answer in judgment.criteria.items()}
 
 
 def check(submission: Submission, project: Project) -> None:

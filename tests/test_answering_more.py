@@ -97,6 +97,23 @@ def test_a_problem_is_reported_with_the_answer(as_ben: Client, project: Project)
     assert made.flags == ["harmful", "language"]
 
 
+def test_an_undone_answer_comes_back_with_what_was_written_beside_it(as_ben: Client, asking: Project) -> None:
+    def bar() -> str:
+        return as_ben.get(page_of(asking)).content.decode().split("</article>")[0]
+
+    written = {"rationale": 'It "flows" <b>', "criterion:Truth": "right", "flag:broken": "yes"}
+    sent(as_ben, asking, side="left-3", **written)
+    returned = as_ben.post(reverse("undo", args=[asking.slug]), **SCRIPT).content.decode()
+    for html in (returned.split("</article>")[0], bar()):
+        assert ">It &quot;flows&quot; &lt;b&gt;</textarea>" in html
+        assert 'name="criterion:Truth" value="right" checked' in html
+        assert 'name="flag:broken" value="yes" checked' in html
+        assert html.count(" checked") == 2
+        assert "data-criteria-count>1/2" in html
+    sent(as_ben, asking, side="tie")
+    assert "flows" not in bar()
+
+
 # --- Changing an answer ----------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,38 @@ def test_criteria_and_problems_travel_with_the_answer(open_as: Open, ben: User, 
     assert judgment.flags == ["broken"]
 
 
+@pytest.mark.parametrize("online", [True, False])
+def test_undo_brings_back_what_was_written_beside_the_answer(
+    open_as: Open, ben: User, asking: Project, online: bool
+) -> None:
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    for key in "c13w":
+        page.keyboard.press(key)
+    page.keyboard.type("it flows")
+    page.locator(f"{PAIR} [name='flag:broken']").check()
+    page.keyboard.press("Escape")
+    page.context.set_offline(not online)
+    press(page, "6")
+    if online:
+        until_sent(page)
+    else:
+        expect(page.locator("[data-toast]")).to_contain_text("kept in this browser")
+    page.keyboard.press("u")
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(1)
+    expect(page.locator(f"{PAIR} [data-criteria-count]")).to_have_text("2/2")
+    expect(page.locator(f"{PAIR} [name='flag:broken']")).to_be_checked()
+    expect(page.locator(f"{PAIR} [name=rationale]")).to_have_value("it flows")
+    page.context.set_offline(False)
+    page.reload()
+    expect(page.locator(f"{PAIR} [name=rationale]")).to_have_value("it flows")
+    press(page, "2")
+    until_sent(page)
+    judgment = Judgment.objects.get(lease=lease, replaced_at=None)
+    assert (judgment.strength, judgment.rationale) == (2, "it flows")
+    assert (len(judgment.criteria), judgment.flags) == ((2, ["broken"]) if online else (0, []))
+
+
 def test_own_keys_answer_and_are_shown(open_as: Open, ben: User, project: Project) -> None:
     User.objects.filter(pk=ben.pk).update(keys={"left": "f"})
     page = open_as(ben, HERE)

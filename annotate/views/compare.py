@@ -148,8 +148,12 @@ def show(
     if request.method == "POST" and not is_script(request):
         return redirect("compare", project.slug)
     template = "compare/fragment.html" if is_script(request) else "compare/page.html"
-    leases = may_have(project, person(request)) if leases is None else leases
-    response = render(request, template, screen(request, project, leases) | {"returned": returned})
+    undone = {}  # What was just leased has no answer yet that could have been taken back.
+    if leases is None:
+        leases = may_have(project, person(request))
+        undone = judging.undone(leases)
+    more = {"returned": returned, "undone": undone}
+    response = render(request, template, screen(request, project, leases) | more)
     response["Cache-Control"] = "no-store"  # The back button asks again, and so never shows an answered pair.
     response["Vary"] = "HX-Request, Cookie"
     return response

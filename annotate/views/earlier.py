@@ -106,16 +106,13 @@ def change_page(request: HttpRequest, project: Project, judgment_id: int) -> Htt
 
 
 def change_context(project: Project, one: Earlier, annotator: User) -> dict[str, object]:
-    given = {
-        name: judging.side_of(answer, one.lease.swapped) for name, answer in one.judgment.criteria.items()
-    }
     return {
         "project": project,
         "one": one,
         "lease": one.lease,
         "judgment": one.judgment,
         "given": one.value,
-        "given_criteria": given,
+        "given_criteria": judging.criteria_of(one.judgment, one.lease.swapped),
         "choices": [replace(choice, key="", keys=()) for choice in keys.choices(project, annotator)],
         "flags": FLAGS,
     }

@@ -246,6 +246,7 @@
     answered.delete(last.lease);
     last.pair.hidden = true;
     place.prepend(last.pair);
+    Drafts.keep(last.pair);
     last = null;
     reopen();
   }

@@ -13,12 +13,13 @@
 
   const keep = (pair) => {
     const text = field(pair).value;
-    storage((store) => (text ? store.setItem(key(pair.dataset.lease), text) : store.removeItem(key(pair.dataset.lease))));
+    const differs = text || field(pair).defaultValue; // of an answer that was taken back
+    storage((store) => (differs ? store.setItem(key(pair.dataset.lease), text) : store.removeItem(key(pair.dataset.lease))));
     show(pair);
   };
 
   const restore = (pair) => {
-    field(pair).value ||= storage((store) => store.getItem(key(pair.dataset.lease))) ?? "";
+    field(pair).value = storage((store) => store.getItem(key(pair.dataset.lease))) ?? field(pair).value;
     show(pair);
   };
 
