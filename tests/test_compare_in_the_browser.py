@@ -372,6 +372,28 @@ def test_skipping_by_key_sends_the_reason(open_as: Open, ben: User, project: Pro
     assert Judgment.objects.count() == 0
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_note_is_written_before_the_reason_and_enter_in_it_sends_nothing(
+    open_as: Open, ben: User, project: Project, scripts: bool
+) -> None:
+    page = open_as(ben, HERE, java_script_enabled=scripts)
+    lease = ready(page)
+    page.locator(f"{PAIR} .skip summary").click()
+    note = page.locator(f"{PAIR} [name=note]")
+    note.fill("the second is cut off")
+    note.press("Enter")
+    reason = page.get_by_role("button", name="Broken or empty text")
+    above, below = note.bounding_box(), reason.bounding_box()
+    assert above is not None
+    assert below is not None
+    assert above["y"] + above["height"] <= below["y"]
+    reason.click()
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(0)
+    until(page, lambda: Lease.objects.get(pk=lease).outcome == "skipped")
+    skipped = Lease.objects.get(pk=lease)
+    assert (skipped.reason, skipped.note) == ("broken", "the second is cut off")
+
+
 def test_a_reason_begun_survives_a_reload_and_travels_with_the_answer(
     open_as: Open, ben: User, project: Project
 ) -> None:

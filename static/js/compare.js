@@ -300,7 +300,7 @@
       const button = inPair("[data-skipping]").querySelectorAll("button[name=reason]")[number - 1];
       if (button) skip(button.value, event);
     },
-    skip: () => openPanel(inPair("[data-skipping]"), "button"),
+    skip: () => openPanel(inPair("[data-skipping]"), "[name=reason]"),
     criteria: () => openPanel(inPair("[data-criteria]"), "input"),
     earlier: () => location.assign(say.earlier),
     why: () => openPanel(inPair(".rationale"), "textarea"),
