@@ -95,16 +95,15 @@ def advice(result: dict[str, Any]) -> tuple[str, str]:
     value, low, high = (one if one is not None else float("nan") for one in found["gain"])
     size = {"rule": found["best"], "gain": f"{value:+.3f}", "low": f"{low:+.3f}", "high": f"{high:+.3f}"}
     if not found["rule"] and high < 0:
-        behind = {
-            "rule": found["best"],
-            "gain": f"{-value:.3f}",
-            "low": f"{-high:.3f}",
-            "high": f"{-low:.3f}",
-        }
         return "warn", _(
             "No rule did better than random here: even the best, %(rule)s, was behind by %(gain)s of log-loss "
             "(%(low)s to %(high)s) on average while collecting."
-        ) % behind
+        ) % turned(found["best"], value, low, high, sign="")
+    if not found["rule"] and value < 0:
+        return "open", _(
+            "No rule can be told from random here. The best, %(rule)s, raised log-loss by %(gain)s on average while "
+            "collecting, and anything from %(low)s to %(high)s fits."
+        ) % turned(found["best"], value, low, high, sign="+")
     if not found["rule"]:
         return "open", _(
             "No rule can be told from random here. The best, %(rule)s, lowered log-loss by %(gain)s on average while "
@@ -119,6 +118,12 @@ def advice(result: dict[str, Any]) -> tuple[str, str]:
     if found["rivals"]:
         text += " " + _("It cannot be told from %(rivals)s.") % {"rivals": ", ".join(found["rivals"])}
     return "good", text
+
+
+def turned(rule: str, value: float, low: float, high: float, sign: str) -> dict[str, str]:
+    """A negative gain the other way round: by how much log-loss was higher than random's."""
+    size = {"gain": f"{-value:.3f}", "low": f"{-high:{sign}.3f}", "high": f"{-low:{sign}.3f}"}
+    return {"rule": rule, **size}
 
 
 def warnings(job: Job) -> list[str]:
@@ -162,8 +167,19 @@ def table(result: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for rule, one in result["rules"].items():
         last = {name: one[name][-1] for name in ("log_loss", "accuracy", "gain", "saved")}
-        rows.append({"rule": rule, "count": one["counts"][-1], "area": one["area"], **last})
+        uneven = is_uneven(last["gain"][0], last["saved"])
+        rows.append(
+            {"rule": rule, "count": one["counts"][-1], "area": one["area"], "is_uneven": uneven, **last}
+        )
     return sorted(rows, key=lambda row: row["area"])
+
+
+def is_uneven(gain: float | None, saved: list[Any]) -> bool:
+    """Whether what a label is worth, read off smoothed curves, contradicts the loss at the end of the budget."""
+    worth, *_limits, is_least = saved
+    if gain is None or worth is None:
+        return False
+    return bool((gain > 0 and worth < 1) or (gain < 0 and (worth > 1 or is_least)))
 
 
 def figure(project: Project, name: str) -> Figure | None:

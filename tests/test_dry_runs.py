@@ -107,7 +107,9 @@ def test_a_run_leaves_curves_a_recommendation_and_warnings(
     job = Job.objects.get(kind="dry_run")
     assert answer["Location"] == url("dry_run", job.pk)
     assert "It begins as soon as a worker is free" in as_ada.get(url("dry_run", job.pk)).content.decode()
+    assert "HX-Refresh" not in as_ada.get(url("job_progress", job.pk))
     assert run(job.pk)
+    assert as_ada.get(url("job_progress", job.pk))["HX-Refresh"] == "true"
     job.refresh_from_db()
     assert (job.state, job.done) == ("done", 2 * 2 * 20)
     assert job.result["rules"]["random"]["counts"][-1] == 20
@@ -208,6 +210,44 @@ def test_no_rule_is_recommended_where_none_can_be_told_from_random() -> None:
     assert tone == "open"
     assert "No rule can be told from random here" in sentence
     assert "-0.010 to +0.012" in sentence
+
+
+def test_a_best_rule_that_was_behind_did_not_lower_anything() -> None:
+    found = {
+        "advice": {"rule": None, "best": "bald", "gain": [-0.007, -0.02, 0.006], "rivals": [], "worse": []}
+    }
+    tone, sentence = dryruns.advice(found)
+    assert tone == "open"
+    assert "The best, bald, raised log-loss by 0.007 on average" in sentence
+    assert "anything from -0.006 to +0.020 fits" in sentence
+
+
+@pytest.mark.parametrize(
+    ("gain", "saved", "uneven"),
+    [
+        (0.023, [0.19, 0.08, 1.0, False], True),
+        (0.023, [1.4, 0.9, 2.0, False], False),
+        (-0.01, [0.8, 0.5, 1.1, False], False),
+        (-0.01, [1.2, 0.5, 1.6, False], True),
+        (-0.01, [1.0, 0.5, 1.0, True], True),
+        (0.01, [1.0, 0.5, 1.0, True], False),
+        (0.0, [1.0, 1.0, 1.0, False], False),
+    ],
+)
+def test_no_worth_is_shown_that_contradicts_the_gain(
+    embedded: Project, ada: User, as_ada: Client, gain: float, saved: list[Any], uneven: bool
+) -> None:
+    job = dryruns.start(embedded, ada, GIVEN)
+    level = {"counts": [20], "log_loss": [[0.6, 0.5, 0.7]], "accuracy": [[0.6, 0.5, 0.7]], "area": 0.6}
+    rules = {"random": level | {"gain": [[0.0, 0.0, 0.0]], "saved": [[1.0, 1.0, 1.0, False]]}}
+    rules["d_optimal"] = level | {"gain": [[gain, -0.1, 0.1]], "saved": [saved]}
+    advice = {"rule": None, "best": "d_optimal", "gain": [gain, -0.1, 0.1], "rivals": [], "worse": []}
+    numbers = {"pairs": 90, "held_out": 30, "held_out_prompts": 10, "prompts": 40, "all_prompts": 40}
+    result = {"rules": rules, "advice": advice, "seeds": 5, **numbers}
+    Job.objects.filter(pk=job.pk).update(state="done", result=result)
+    text = as_ada.get(url("dry_run", job.pk)).content.decode()
+    assert ("the curves are too uneven to say" in text) == uneven
+    assert (f"{saved[1]:.2f} to {saved[2]:.2f}" in text) != uneven
 
 
 def test_where_every_rule_is_behind_random_that_is_what_is_said() -> None:

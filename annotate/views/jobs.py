@@ -49,8 +49,11 @@ def job_page(request: HttpRequest, project: Project, job_id: int) -> HttpRespons
 @project_view(Role.REVIEWER)
 def job_progress(request: HttpRequest, project: Project, job_id: int) -> HttpResponseBase:
     """The fragment that asks for itself until the job has ended; any page may include it."""
-    response = render(request, "jobs/progress.html", shown(project, job_id))
+    context = shown(project, job_id)
+    response = render(request, "jobs/progress.html", context)
     response["Cache-Control"] = "no-store"
+    if context["job"].kind == Job.Kind.DRY_RUN and not context["job"].is_open:
+        response["HX-Refresh"] = "true"  # the page that asks shows what it found
     return response
 
 
