@@ -119,6 +119,12 @@ def test_a_file_is_looked_at_before_anything_is_stored(send: Send, as_ada: Clien
     assert Job.objects.get().state == Job.State.DRAFT
 
 
+def test_a_header_without_rows_is_named_as_that(send: Send) -> None:
+    page = send(b"prompt,response\n", "table.csv").content.decode()
+    assert "The file has no rows." in page
+    assert "None of the first rows" not in page
+
+
 def test_a_started_import_is_a_job_that_brings_the_file_in_and_lets_it_go(
     bring: Callable[..., Job], project: Project, ada: User, as_ada: Client
 ) -> None:

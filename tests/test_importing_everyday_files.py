@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from annotate import importing
-from annotate.importing import ImportResult, Options
+from annotate.importing import ImportResult, Options, readers
 from annotate.models import Judgment, Project, Prompt, Response
 
 
@@ -77,3 +77,43 @@ def test_votes_that_name_ids_find_the_prompt_by_the_named_column(empty: Project,
     bring(empty, tmp_path, lines_of(pool), "pool.jsonl", id="pid")
     bring(empty, tmp_path, lines_of(vote), "votes.jsonl", id="pid")
     assert Judgment.objects.get().answer == "second"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_a_table_in_another_encoding_says_how_to_save_it(
+    encoding: str, empty: Project, tmp_path: Path
+) -> None:
+    table = "prompt,response\nWhy?,Because.\nPourquoi\u00e9?,Parce que.\n".encode(encoding)
+    said = reasons(bring(empty, tmp_path, table, "t.csv"))
+    assert said == {3: str(readers.NOT_UTF8)}
+    assert "save it as UTF-8" in said[3]
+    assert importing.preview(tmp_path / "t.csv").problems == [(3, said[3])]
+
+
+def test_a_header_in_another_encoding_refuses_the_file(empty: Project, tmp_path: Path) -> None:
+    table = "prompt,r\u00e9ponse\nWhy?,Because.\n".encode("latin-1")
+    assert reasons(bring(empty, tmp_path, table, "t.csv")) == {1: str(readers.NOT_UTF8)}
+
+
+@pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
+def test_the_line_that_names_the_separator_is_no_header(
+    separator: str, mark: bytes, empty: Project, tmp_path: Path
+) -> None:
+    rows = ["prompt,response", "Why?,Because.", "And,then,what"]
+    table = f"sep={separator}\r\n" + "\r\n".join(row.replace(",", separator) for row in rows)
+    result = bring(empty, tmp_path, mark + table.encode(), "t.csv")
+    assert list(reasons(result)) == [3]
+    assert Response.objects.get().text == "Because."
+
+
+def test_columns_without_a_name_are_passed_over_and_lose_nothing_in_silence(
+    empty: Project, tmp_path: Path
+) -> None:
+    table = b"prompt,response,,\nWhy?,Because.,,\nHow?,Slowly.\nWho?,He, said she,\n"
+    said = reasons(bring(empty, tmp_path, table, "t.csv"))
+    assert set(Response.objects.values_list("text", flat=True)) == {"Because.", "Slowly."}
+    assert said == {4: "the row has 4 cells where the header has 2."}
+    index = b",prompt,,response\n0,When?,,Now.\n"
+    assert bring(empty, tmp_path, index, "index.csv").responses_added == 1
+    assert importing.preview(tmp_path / "index.csv").columns == ["prompt", "response"]

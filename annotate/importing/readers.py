@@ -19,10 +19,15 @@ import pyarrow.parquet as pq
 
 from annotate.errors import TouchstoneError
 from annotate.importing.lines import LONGEST_ROW, PIECE, lines, unpacked, values
-from annotate.importing.sniff import Kind, sniff
+from annotate.importing.sniff import SEPARATOR, Kind, sniff
 from annotate.importing.strictjson import parse
+from annotate.importing.texts import SURROGATE
 
 TOO_LONG = TouchstoneError(f"the row is longer than {LONGEST_ROW >> 20} MiB.", code="long")
+NOT_UTF8 = TouchstoneError(
+    "the file is not UTF-8 text here; save it as UTF-8 (in Excel: “CSV UTF-8”) and import that.",
+    code="encoding",
+)
 PARQUET_BYTES = 256 << 20
 LARGEST_CHUNK = 1 << 30
 FORMULA = re.compile(r"'+[=+\-@\t\r]")
@@ -129,18 +134,35 @@ def csv_rows(source: Source) -> Iterator[Raw]:
         CsvLines(unpacked(source.file, source.kind.packed)), delimiter=source.kind.delimiter, strict=True
     )
     try:
-        header = [name.strip().removeprefix("\ufeff") for name in next(reader)]
+        header = header_of(reader)
     except (StopIteration, csv.Error) as error:
         raise TouchstoneError(f"the header cannot be read: {error}.", code="csv") from None
-    if len(set(header)) != len(header):
+    if not is_unicode(header):
+        raise NOT_UTF8
+    names = [name for name in header if name]
+    if len(set(names)) != len(names):
         raise TouchstoneError("two columns have the same name.", code="duplicate_key")
     yield from csv_records(reader, header)
+
+
+def header_of(reader: Any) -> list[str]:
+    """The columns' names, after a line that tells spreadsheets the separator, without empty ones at the end."""
+    header = [name.strip().removeprefix("\ufeff") for name in next(reader)]
+    if SEPARATOR.fullmatch(reader.dialect.delimiter.join(header).encode("utf-8", "surrogateescape")):
+        header = [name.strip() for name in next(reader)]
+    while header and not header[-1]:
+        header.pop()
+    return header
+
+
+def is_unicode(cells: list[str]) -> bool:
+    return all(cell.isascii() or not SURROGATE.search(cell) for cell in cells)
 
 
 class CsvLines:
     """Lines for the CSV reader. One that is too long is an error of its row only: the next call goes on.
 
-    Bytes that are not UTF-8 become lone surrogates, which no field accepts: so the row is named, not the file.
+    Bytes that are not UTF-8 become lone surrogates: so the row is named, and its neighbours are read.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -170,7 +192,11 @@ def csv_records(reader: Any, header: list[str]) -> Iterator[Raw]:
         except TouchstoneError as error:
             yield Raw(number, problem=error)
             continue
-        if len(cells) == len(header):
+        if not any(cells[len(header) :]):
+            del cells[len(header) :]  # a spreadsheet writes cells as far as any row ever had them
+        if not is_unicode(cells):
+            yield Raw(number, problem=NOT_UTF8)
+        elif len(cells) == len(header):
             yield Raw(number, csv_row(header, cells), size=sum(map(len, cells)))
         elif cells:
             words = f"the row has {len(cells)} cells where the header has {len(header)}."
@@ -178,8 +204,9 @@ def csv_records(reader: Any, header: list[str]) -> Iterator[Raw]:
 
 
 def csv_row(header: list[str], cells: list[str]) -> dict[str, Any]:
-    """A record without its empty cells."""
-    return {name: cell_value(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
+    """A record without its empty cells, and without columns that have no name."""
+    named = zip(header, cells, strict=True)
+    return {name: cell_value(name, cell) for name, cell in named if name and cell != ""}
 
 
 def cell_value(name: str, cell: str) -> Any:

@@ -13,6 +13,9 @@ from annotate.errors import TouchstoneError
 from annotate.importing.lines import unpacked
 
 HEAD = 1 << 18
+SEPARATOR = re.compile(
+    rb'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE
+)  # what Excel is told in a line before the header
 UNREADABLE = {
     b"PK\x03\x04": "a zip archive; unpack it first",
     b"\x28\xb5\x2f\xfd": "packed with zstandard; pack it with gzip instead",
@@ -98,5 +101,8 @@ def first_line_is_a_value(head: bytes) -> bool:
 
 
 def delimiter_of(head: bytes) -> str:
-    header = head.partition(b"\n")[0].decode("utf-8", "replace")
+    line = head.partition(b"\n")[0]
+    if told := SEPARATOR.fullmatch(line):
+        return told[1].decode()
+    header = line.decode("utf-8", "replace")
     return max(",;\t", key=header.count)
