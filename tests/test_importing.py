@@ -520,7 +520,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no responses": (b'{"prompt": "a", "responses": []}', "empty"),
     "responses that are a text": (b'{"prompt": "a", "responses": "y"}', "type"),
     "an empty response": (b'{"prompt": "a", "responses": ["y", ""]}', "empty"),
-    "a response that is null": (b'{"prompt": "a", "responses": ["y", null]}', "type"),
+    "responses that are all null": (b'{"prompt": "a", "responses": [null]}', "empty"),
     "a response without text": (b'{"prompt": "a", "responses": [{"source": "m"}]}', "type"),
     "a text of 2 million characters": (
         b'{"prompt": "' + b"x" * 2_000_000 + b'", "responses": ["y"]}',

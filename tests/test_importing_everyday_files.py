@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from annotate import importing
@@ -117,3 +120,32 @@ def test_columns_without_a_name_are_passed_over_and_lose_nothing_in_silence(
     index = b",prompt,,response\n0,When?,,Now.\n"
     assert bring(empty, tmp_path, index, "index.csv").responses_added == 1
     assert importing.preview(tmp_path / "index.csv").columns == ["prompt", "response"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"responses": ["a", None, "b", None]},
+        {"response_1": "a", "response_2": None, "response_3": "b"},
+        {"response_1": None, "responses": ["a", "b"]},
+    ],
+)
+def test_nulls_among_responses_are_empty_cells(row: dict[str, Any], empty: Project, tmp_path: Path) -> None:
+    assert bring(empty, tmp_path, lines_of({"prompt": "Why?", **row}), "t.jsonl").bad == 0
+    assert list(Response.objects.order_by("pk").values_list("text", flat=True)) == ["a", "b"]
+
+
+def test_a_data_frames_gold_and_times_are_read(empty: Project, tmp_path: Path) -> None:
+    pair = {"chosen": "a", "rejected": "b"}
+    rows = [{"prompt": f"Q {gold}", **pair, "gold": gold} for gold in (1.0, 0.0, float("nan"))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "made.parquet")
+    result = bring(empty, tmp_path, (tmp_path / "made.parquet").read_bytes(), "gold.parquet")
+    assert (result.gold_added, result.judgments_added, result.bad) == (1, 2, 0)
+    at = datetime(2024, 5, 1, 10, tzinfo=UTC)
+    response = {"text": "a", "made": at, "seen": {"on": [at.date()]}}
+    pq.write_table(
+        pa.Table.from_pylist([{"prompt": "When?", "responses": [response]}]), tmp_path / "made.parquet"
+    )
+    assert bring(empty, tmp_path, (tmp_path / "made.parquet").read_bytes(), "times.parquet").bad == 0
+    wanted = {"made": "2024-05-01T10:00:00+00:00", "seen": {"on": ["2024-05-01"]}}
+    assert Response.objects.latest("pk").metadata == wanted

@@ -86,16 +86,18 @@ def prompt_in(messages: list[Message], row: Mapping[str, Any], id_field: str = "
 
 
 def responses_in(values: Any, options: Options) -> list[ResponseIn]:
-    """The responses of a pool row, in order; the same text twice is one response (the writer sees to that)."""
+    """The responses of a pool row, in order, without nulls; the same text twice is one response (by the writer)."""
     if not isinstance(values, list):
         raise TouchstoneError(f"responses are {texts.kind(values)}, not a list.", code="type")
-    if not values:
+    if all(value is None for value in values):
         raise TouchstoneError("responses are an empty list.", code="empty")
     if len(values) > MOST_RESPONSES:
         raise TouchstoneError(
             f"there are {len(values):,} responses; the most is {MOST_RESPONSES:,}.", code="long"
         )
-    return [response_in(value, f"response {i}", options) for i, value in enumerate(values, 1)]
+    return [
+        response_in(value, f"response {i}", options) for i, value in enumerate(values, 1) if value is not None
+    ]
 
 
 def response_in(value: Any, name: str, options: Options) -> ResponseIn:

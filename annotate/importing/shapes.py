@@ -165,12 +165,17 @@ WIDE = re.compile(r"(?:response|answer|completion|output)_?\d+\Z")
 
 
 def is_wide(row: Json) -> bool:
-    return has_prompt(row) and any(WIDE.match(name) for name in row)
+    return has_prompt(row) and any(numbered(row))
+
+
+def numbered(row: Json) -> list[str]:
+    """Names of the numbered columns that hold something; a null is an empty cell."""
+    return [name for name, value in row.items() if WIDE.match(name) and value is not None]
 
 
 def wide(row: Json, options: Options) -> Row:
     """A prompt and its responses in numbered columns."""
-    found = [response_in(row[name], name, options) for name in row if WIDE.match(name)]
+    found = [response_in(row[name], name, options) for name in numbered(row)]
     return Row(0, prompt_in(prompt_of(row), row), found)
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import unicodedata
+from datetime import date, time
 from typing import Any
 
 from annotate.errors import TouchstoneError
@@ -107,30 +108,29 @@ def tags_of(value: Any) -> list[str]:
 
 
 def json_of(value: Any, name: str) -> Any:
-    """Any JSON that both databases keep as it is: bounded in depth and size, finite, storable."""
+    """Any JSON that both databases keep as it is: bounded in depth and size, finite, storable; times as ISO texts."""
     left = MOST_VALUES
 
-    def check(part: Any, depth: int) -> None:
+    def checked(part: Any, depth: int) -> Any:
         nonlocal left
         left -= 1
         if depth > DEEPEST or left < 0:
             raise TouchstoneError(f"{name} is nested too deeply or too large.", code="nesting")
         if isinstance(part, str):
-            storable(part, name)
-        elif isinstance(part, float) and not math.isfinite(part):
+            return storable(part, name)
+        if isinstance(part, dict):
+            return {checked(key, depth + 1): checked(inner, depth + 1) for key, inner in part.items()}
+        if isinstance(part, list):
+            return [checked(inner, depth + 1) for inner in part]
+        if isinstance(part, (date, time)):
+            return part.isoformat()
+        if isinstance(part, float) and not math.isfinite(part):
             raise TouchstoneError(f"{name} holds {part}, which is not JSON.", code="number")
-        elif isinstance(part, dict):
-            for key, inner in part.items():
-                check(key, depth + 1)
-                check(inner, depth + 1)
-        elif isinstance(part, list):
-            for inner in part:
-                check(inner, depth + 1)
-        elif not isinstance(part, (int, float)) and part is not None:
+        if not isinstance(part, (int, float)) and part is not None:
             raise TouchstoneError(f"{name} holds {kind(part)}, which is not JSON.", code="type")
+        return part
 
-    check(value, 0)
-    return value
+    return checked(value, 0)
 
 
 def kind(value: Any) -> str:

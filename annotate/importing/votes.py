@@ -43,7 +43,7 @@ def vote(row: Mapping[str, Any], a: str, b: str, answer: str) -> Vote:
 
 def gold_of(value: Any) -> bool:
     """Whether the answer is known to be right, and annotators are measured by it."""
-    word = str(value).lower()
+    word = str(value).lower().removesuffix(".0")  # pandas makes floats of booleans where one is missing
     if value is not None and word not in ("true", "false", "1", "0", ""):
         raise TouchstoneError(f"gold is {texts.kind(value)}, not true or false.", code="type")
     return word in ("true", "1")
