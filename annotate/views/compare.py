@@ -12,7 +12,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -22,6 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from annotate import budgets, judging, keys, own_day, serving, training
 from annotate.access import project_view
+from annotate.caching import counted
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
 
@@ -69,8 +69,7 @@ def refuse_haste(annotator: User) -> None:
     if not settings.ANSWERS_A_MINUTE:
         return
     key = f"answers:{annotator.pk}:{int(time.time() // WINDOW)}"
-    cache.add(key, 0, 2 * WINDOW)
-    if cache.incr(key) > settings.ANSWERS_A_MINUTE:
+    if counted(key, 2 * WINDOW) > settings.ANSWERS_A_MINUTE:
         raise TouchstoneError(_("That was a lot at once; wait a minute."), code="limit")
 
 
