@@ -25,16 +25,18 @@ def absorb(project_id: int) -> int:
 def embed(project_id: int) -> int:
     """Embed the project's responses that have no features yet; how many were embedded. Queue: embed."""
     from learner.tasks.embedding import embed_missing
+    from learner.tasks.onethread import in_turn
 
-    return embed_missing(project_id)
+    return in_turn(embed_missing, project_id)
 
 
 @shared_task(name="learner.tasks.embed_shards")
 def embed_shards(version_id: int) -> bool:
     """Help a worker that embeds this version; whether there was a shard to take. Queue: embed."""
     from learner.tasks.embedding import help_embedding
+    from learner.tasks.onethread import in_turn
 
-    return help_embedding(version_id)
+    return bool(in_turn(help_embedding, version_id))
 
 
 @shared_task(name="learner.tasks.report")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from learner.store.merging import merge_all
 from learner.tasks import shards
 from learner.tasks.encoding import encoder_of
 from learner.tasks.locks import exclusive
+from learner.tasks.onethread import turn_to
 from learner.tasks.setbacks import trying
 from learner.tasks.shards import raw_folder, texts_of
 
@@ -164,7 +166,16 @@ def take_shards(version: FeatureVersion, encoder: Encoder, job: Job) -> bool:
             return False
         if alive.is_stopping() or not Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).exists():
             return False
+        turn_to(embed_missing, partial(is_small_beside, version.project_id))
     return True
+
+
+def is_small_beside(project_id: int, other_id: int) -> bool:
+    """Whether another project lacks no more than a shard's worth: it need not wait until all of this one is done."""
+    total = Project.objects.filter(pk=other_id).values_list("response_count", flat=True).first() or 0
+    live = FeatureVersion.objects.filter(project=other_id, state=FeatureVersion.State.LIVE)
+    embedded = live.values_list("embedded", flat=True).first() or 0
+    return other_id != project_id and total - embedded <= shards.LARGEST
 
 
 def help_embedding(version_id: int) -> bool:

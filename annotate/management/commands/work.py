@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--concurrency",
             type=int,
-            default=3,
+            default=4,  # two jobs, one that embeds, and one that learns
             help="Tasks at once: threads, or processes of a prefork pool.",
         )
         parser.add_argument(
