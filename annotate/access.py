@@ -8,10 +8,13 @@ from typing import Concatenate, ParamSpec, cast
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render, resolve_url
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
 
 from annotate import statements
 from annotate.errors import TouchstoneError
@@ -68,6 +71,33 @@ def project_view(
     return decorate
 
 
+def form_view(
+    role: str, page: str, *named: str
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, Project, P], HttpResponseBase]],
+    Callable[Concatenate[HttpRequest, str, P], HttpResponseBase],
+]:
+    """A ``project_view`` that takes what a form sends. Its address, opened otherwise, leads to the form's page.
+
+    People get there after a sign-in or by the choice of a language. ``named``: the page's parts beside the slug.
+    """
+
+    def decorate(
+        view: Callable[Concatenate[HttpRequest, Project, P], HttpResponseBase],
+    ) -> Callable[Concatenate[HttpRequest, str, P], HttpResponseBase]:
+        @wraps(view)
+        def sent(
+            request: HttpRequest, project: Project, *args: P.args, **kwargs: P.kwargs
+        ) -> HttpResponseBase:
+            if request.method != "POST":
+                return redirect(page, project.slug, *(kwargs[name] for name in named))
+            return view(request, project, *args, **kwargs)
+
+        return require_http_methods(["GET", "HEAD", "POST"])(project_view(role)(sent))  # type: ignore[arg-type]
+
+    return decorate
+
+
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Sign-up is closed unless the installation opens it; invitations are the way in."""
 
@@ -80,13 +110,19 @@ STATUS |= {"unready": 409, "unavailable": 503, "failed": 503}
 
 
 class SayTouchstoneErrors:
-    """Turn a TouchstoneError into a message: a small page, or the bare sentence for a script."""
+    """Turn a TouchstoneError into a message: a small page, or the bare sentence for a script.
+
+    Who sends a form and is asked to sign in is told that nothing came of it; a script keeps what it sent.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if request.method == "POST" and not request.headers.get("HX-Request") and asks_to_sign_in(response):
+            messages.warning(request, _("You were signed out: what you just sent was not saved."))
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not isinstance(error, TouchstoneError):
@@ -95,3 +131,9 @@ class SayTouchstoneErrors:
         if request.headers.get("HX-Request") or "application/json" in request.headers.get("Accept", ""):
             return HttpResponse(str(error), status=status, content_type="text/plain; charset=utf-8")
         return render(request, "error.html", {"message": str(error), "status": status}, status=status)
+
+
+def asks_to_sign_in(response: HttpResponse) -> bool:
+    return response.status_code == 302 and response["Location"].startswith(
+        f"{resolve_url(settings.LOGIN_URL)}?"
+    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.admin import site
 from django.contrib.admin.utils import flatten_fieldsets
 from django.test import Client, RequestFactory
-from django.urls import reverse
+from django.urls import URLPattern, reverse
+from django.urls.converters import UUIDConverter
 from django.utils import timezone
+from pytest_django.asserts import assertRedirects
 
 from annotate import configuring, encoders, judging, projects, serving
 from annotate.admin import LOOKED_AT
@@ -36,7 +39,8 @@ from annotate.models import (
     Role,
     User,
 )
-from tests.conftest import fill, person, signed_in
+from annotate.urls import urlpatterns
+from tests.conftest import PASSWORD, fill, person, signed_in
 
 pytestmark = pytest.mark.django_db
 XSS = "<script>alert(1)</script>"
@@ -135,7 +139,42 @@ def test_what_changes_something_is_a_post_with_a_csrf_token(project: Project, ad
     for url in pages(project)["post"]:
         assert client.post(url).status_code == 403, url
     for name in ("project_archive", "project_unarchive", "project_duplicate", "project_delete"):
-        assert client.get(reverse(name, args=[project.slug])).status_code == 405
+        assertRedirects(client.get(reverse(name, args=[project.slug])), f"/projects/{project.slug}/manage/")
+    project.refresh_from_db()
+    assert project.archived_at is None
+
+
+def test_no_address_of_a_form_is_an_empty_page_when_it_is_opened(project: Project, as_ada: Client) -> None:
+    """A language chosen there, or a sign-in after the session ended, opens it."""
+    parts = {"slug": project.slug, "ext": "svg"}
+    named = [
+        pattern for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name != "renew"
+    ]
+    for pattern in named:
+        converters = pattern.pattern.converters
+        given = {
+            name: parts.get(name) or (uuid4() if isinstance(converter, UUIDConverter) else 1)
+            for name, converter in converters.items()
+        }
+        url = reverse(str(pattern.name), kwargs=given)
+        assert as_ada.get(url).status_code in (200, 302, 404, 403), url
+
+
+def test_who_was_signed_out_is_told_that_nothing_was_saved_and_lands_on_a_page(
+    project: Project, ada: User, client: Client
+) -> None:
+    url = reverse("member_role", args=[project.slug, project.memberships.get(user__username="ben").pk])
+    answer = client.post(url, {"role": "admin"}, follow=True)
+    assert "what you just sent was not saved" in answer.content.decode()
+    (login, _) = answer.redirect_chain[-1]
+    page = client.post(login, {"login": "ada", "password": PASSWORD, "next": url}, follow=True)
+    assert page.redirect_chain[-1][0] == reverse("members", args=[project.slug])
+    assert page.status_code == 200
+    assert "was not saved" not in page.content.decode()
+    assert "was not saved" not in Client().get(url, follow=True).content.decode()
+    script = Client()
+    script.post(url, headers={"HX-Request": "true"})
+    assert "was not saved" not in script.get(login).content.decode()
 
 
 def test_an_id_of_another_project_is_not_found_under_ones_own(project: Project, eve: User) -> None:

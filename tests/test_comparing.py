@@ -12,6 +12,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django.asserts import assertRedirects
 
 from annotate import serving
 from annotate.models import Answer, Comparison, Judgment, Lease, Membership, Project, Response, Role, User
@@ -240,7 +241,9 @@ def test_who_signs_out_in_one_web_process_is_signed_out_in_all(
 def test_nothing_is_answered_by_following_a_link(as_ben: Client, project: Project) -> None:
     lease = shown(as_ben, project)[0]
     for url in (judge_url(lease), judge_url(lease).replace("judgment", "skip"), "/projects/tides/undo/"):
-        assert as_ben.get(url).status_code == 405
+        assertRedirects(as_ben.get(url), "/projects/tides/compare/")
+    assert as_ben.get("/projects/tides/renew/").status_code == 405
+    assert not Judgment.objects.exists()
 
 
 def test_an_answer_from_another_site_is_refused(ben: User, project: Project) -> None:

@@ -10,10 +10,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate import auditing, configuring, people, projects
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.errors import TouchstoneError
 from annotate.forms import DeleteForm, DuplicateForm, InviteForm, NewProjectForm, SettingsForm
 from annotate.models import AuditEvent, Project, Role, User
@@ -109,16 +109,14 @@ def audit(request: HttpRequest, project: Project) -> HttpResponseBase:
     return render(request, "administration/audit.html", context)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "project_manage")
 def project_archive(request: HttpRequest, project: Project) -> HttpResponseBase:
     projects.archive(project, person(request))
     said = _("Archived. Nobody is given another pair; everything can still be read.")
     return back(request, "project_manage", project.slug, said=said)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "project_manage")
 def project_unarchive(request: HttpRequest, project: Project) -> HttpResponseBase:
     projects.unarchive(project, person(request))
     said = _("Out of the archive: pairs are handed out again.")
@@ -146,8 +144,7 @@ def manage_page(
     return render(request, "administration/manage.html", context)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "project_manage")
 def project_duplicate(request: HttpRequest, project: Project) -> HttpResponseBase:
     form = DuplicateForm(request.POST)
     if form.is_valid():
@@ -159,8 +156,7 @@ def project_duplicate(request: HttpRequest, project: Project) -> HttpResponseBas
     return manage_page(request, project, form, DeleteForm())
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "project_manage")
 def project_delete(request: HttpRequest, project: Project) -> HttpResponseBase:
     form = DeleteForm(request.POST)
     if form.is_valid():

@@ -14,13 +14,14 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import arena, deploying
 from annotate.access import project_view
 from annotate.arena import Guest
 from annotate.errors import TouchstoneError
 from annotate.models import Deployment, Project, Role, User
+from annotate.views.administration import get_or_post
 
 View = Callable[..., HttpResponseBase]
 
@@ -68,9 +69,11 @@ def start(request: HttpRequest, guest: Guest) -> HttpResponseBase:
     return private(render(request, "arena/start.html", context))
 
 
-@require_POST
+@get_or_post
 @arena_view
 def ask(request: HttpRequest, guest: Guest) -> HttpResponseBase:
+    if request.method != "POST":  # after a sign-in
+        return redirect(guest.base)
     parent = request.POST.get("parent", "")
     try:
         asked = arena.ask(guest, request.POST.get("prompt", ""), UUID(parent) if parent else None)
@@ -94,11 +97,12 @@ def turn(request: HttpRequest, guest: Guest, request_id: UUID) -> HttpResponseBa
     return private(render(request, template, context))
 
 
-@require_POST
+@get_or_post
 @arena_view
 def choose(request: HttpRequest, guest: Guest, request_id: UUID) -> HttpResponseBase:
     try:
-        arena.choose(guest, request_id, request.POST.get("side", ""))
+        if request.method == "POST":
+            arena.choose(guest, request_id, request.POST.get("side", ""))
     except TouchstoneError as error:
         if error.code == "gone":
             raise

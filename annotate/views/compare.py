@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate import budgets, judging, keys, own_day, serving, training
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.caching import counted
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
@@ -48,8 +48,7 @@ def compare(request: HttpRequest, project: Project) -> HttpResponseBase:
     return show(request, project)
 
 
-@require_POST
-@project_view(Role.ANNOTATOR)
+@form_view(Role.ANNOTATOR, "compare")
 def judge(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponseBase:
     """For a script, the answer and the next lease are one commit."""
     leases: list[Lease] = []
@@ -87,8 +86,7 @@ class Claiming:
         self.leases[:] = serving.leases_for(self.project, self.annotator, held=held)
 
 
-@require_POST
-@project_view(Role.ANNOTATOR)
+@form_view(Role.ANNOTATOR, "compare")
 def skip(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponseBase:
     with told_on_the_page(request):
         check_lease(request, project, lease_id)
@@ -96,8 +94,7 @@ def skip(request: HttpRequest, project: Project, lease_id: UUID) -> HttpResponse
     return show(request, project)
 
 
-@require_POST
-@project_view(Role.ANNOTATOR)
+@form_view(Role.ANNOTATOR, "compare")
 def undo(request: HttpRequest, project: Project) -> HttpResponseBase:
     returned = None
     with told_on_the_page(request):
@@ -111,8 +108,7 @@ def renew(request: HttpRequest, project: Project) -> HttpResponseBase:
     return JsonResponse({"leases": serving.renew(project, person(request))})
 
 
-@require_POST
-@project_view(Role.ANNOTATOR)
+@form_view(Role.ANNOTATOR, "compare")
 def acknowledge(request: HttpRequest, project: Project) -> HttpResponseBase:
     """By version: what changed while somebody read is shown again."""
     version = request.POST.get("version", "")

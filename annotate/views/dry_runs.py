@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import dryruns
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Job, Project, Role
 from annotate.views.administration import back, get_or_post, person
@@ -49,8 +49,7 @@ def dry_run(request: HttpRequest, project: Project, job_id: int) -> HttpResponse
     return render(request, "dry_runs/page.html", context)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "dry_run", "job_id")
 def dry_run_adopt(request: HttpRequest, project: Project, job_id: int) -> HttpResponseBase:
     job = get_object_or_404(project.jobs, pk=job_id, kind=Job.Kind.DRY_RUN)
     rule = request.POST.get("rule", "")

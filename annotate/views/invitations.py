@@ -14,7 +14,6 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_POST
 
 from annotate import people
 from annotate.errors import TouchstoneError
@@ -35,14 +34,14 @@ def invitation(request: HttpRequest, token: str) -> HttpResponseBase:
     return welcome(request, found, token, None)
 
 
-@require_POST
+@get_or_post
 @never_cache
 @sensitive_post_parameters("password")
 def invitation_account(request: HttpRequest, token: str) -> HttpResponseBase:
     """Make an account and join with it."""
     found = people.valid_invitation(token)
     form = AccountForm(request.POST, email=found.email)
-    if request.user.is_authenticated:
+    if request.method != "POST" or request.user.is_authenticated:
         return redirect("invitation", token)
     if form.is_valid():
         try:

@@ -9,10 +9,10 @@ from django.core.paginator import Paginator
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import jobs
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Job, Project, Role
 from annotate.views.administration import back, get_or_post, person
@@ -62,8 +62,7 @@ def shown(project: Project, job_id: int) -> dict[str, Any]:
     return {"project": project, "job": job, "may_run_again": jobs.may_run_again(job)}
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "job", "job_id")
 def job_again(request: HttpRequest, project: Project, job_id: int) -> HttpResponseBase:
     """Run a failed import or export once more, with the same file and the same choices."""
     job = get_object_or_404(project.jobs, pk=job_id)

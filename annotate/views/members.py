@@ -19,10 +19,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import people
-from annotate.access import REACH, project_view
+from annotate.access import REACH, form_view, project_view
 from annotate.errors import TouchstoneError
 from annotate.forms import InviteForm, RoleForm
 from annotate.models import Judgment, Membership, Project, Role
@@ -122,8 +122,7 @@ def letter(request: HttpRequest, project: Project, invited: people.Invited) -> E
     return EmailMessage(" ".join(subject.split()), body, to=[invited.invitation.email])
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "members")
 def invitation_again(request: HttpRequest, project: Project, invitation_id: int) -> HttpResponseBase:
     """A new link in place of one that was lost or ran out, shown once like the first."""
     invitation = get_object_or_404(project.invitations, pk=invitation_id)
@@ -136,15 +135,13 @@ def invitation_again(request: HttpRequest, project: Project, invitation_id: int)
     return people_page(request, project, InviteForm(), made)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "members")
 def invitation_revoke(request: HttpRequest, project: Project, invitation_id: int) -> HttpResponseBase:
     people.revoke(get_object_or_404(project.invitations, pk=invitation_id), person(request))
     return back(request, "members", project.slug, said=_("The invitation was withdrawn; its link is dead."))
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "members")
 def member_role(request: HttpRequest, project: Project, membership_id: int) -> HttpResponseBase:
     membership = get_object_or_404(project.memberships, pk=membership_id)
     form = RoleForm(request.POST)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import deploying, generating
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.celery import ring
 from annotate.deployforms import DeploymentForm, GeneratorForm
 from annotate.errors import TouchstoneError
@@ -24,8 +24,7 @@ def policies(request: HttpRequest, project: Project) -> HttpResponseBase:
     return render(request, "serving/policies.html", {"project": project, "report": reading.report(project)})
 
 
-@require_POST
-@project_view(Role.REVIEWER)
+@form_view(Role.REVIEWER, "policies")
 def policies_report(request: HttpRequest, project: Project) -> HttpResponseBase:
     ring("report", project.pk)
     said = _("A worker makes the report anew; reload the page in a moment.")
@@ -60,8 +59,7 @@ def deployment_settings(request: HttpRequest, project: Project) -> HttpResponseB
     return render(request, "serving/settings.html", {"project": project, "form": form})
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "deployment")
 def deployment_link(request: HttpRequest, project: Project) -> HttpResponseBase:
     deploying.renew_link(project, person(request))
     said = _("The arena has a new address; the old one leads nowhere now.")

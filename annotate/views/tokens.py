@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from annotate import tokens
 from annotate.access import visible_projects
@@ -38,9 +37,11 @@ def own_tokens(request: HttpRequest) -> HttpResponseBase:
     return response
 
 
-@require_POST
+@get_or_post
 @login_required
 def token_revoke(request: HttpRequest, token_id: int) -> HttpResponseBase:
+    if request.method != "POST":  # after a sign-in
+        return redirect("own_tokens")
     token = tokens.revoke(person(request), token_id)
     messages.success(request, _("“{name}” was revoked: it opens nothing any more.").format(name=token.name))
     return redirect("own_tokens")

@@ -8,10 +8,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate import draws, keys, training, trust
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.browsing import people
 from annotate.errors import TouchstoneError
 from annotate.judging import answer_of
@@ -71,8 +71,7 @@ def swapped_for(project: Project, comparison: Comparison, reviewer: User) -> boo
     return draws.is_swapped(project, comparison.pk, reviewer.pk)
 
 
-@require_POST
-@project_view(Role.REVIEWER)
+@form_view(Role.REVIEWER, "disagreements")
 def settle(request: HttpRequest, project: Project, comparison_id: int) -> HttpResponseBase:
     comparison = get_object_or_404(project.comparisons, pk=comparison_id)
     side = request.POST.get("side", "")

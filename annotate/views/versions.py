@@ -7,10 +7,10 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import versions
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.errors import TouchstoneError
 from annotate.models import FeatureVersion, Job, Project, Role
 from annotate.progress import checking
@@ -70,14 +70,12 @@ def fine_tune(request: HttpRequest, project: Project) -> HttpResponseBase:
     return render(request, "versions/fine_tune.html", {"project": project, "form": form})
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "model")
 def refit(request: HttpRequest, project: Project) -> HttpResponseBase:
     return asked(request, project, lambda: versions.refit(project, person(request)))
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "model")
 def version_build(request: HttpRequest, project: Project, version_id: int) -> HttpResponseBase:
     version = get_object_or_404(project.feature_versions, pk=version_id)
     return asked(request, project, lambda: versions.build_on(version, person(request)))
@@ -112,8 +110,7 @@ def confirm(
     return render(request, template, {"project": project, "version": version, "row": row})
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "model")
 def version_export(request: HttpRequest, project: Project, version_id: int) -> HttpResponseBase:
     version = get_object_or_404(project.feature_versions, pk=version_id)
     return asked(request, project, lambda: versions.export(version, person(request)))

@@ -8,9 +8,9 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
-from annotate.access import project_view
+from annotate.access import form_view, project_view
 from annotate.errors import TouchstoneError
 from annotate.models import Delivery, Endpoint, Project, Role
 from annotate.programforms import EndpointForm
@@ -73,8 +73,7 @@ def webhook_page(
     return shown_once(request, "programs/webhook.html", context, made)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "webhook", "endpoint_id")
 def webhook_test(request: HttpRequest, project: Project, endpoint_id: int) -> HttpResponseBase:
     endpoint = get_object_or_404(project.endpoints, pk=endpoint_id)
     endpoints.test(endpoint, person(request))
@@ -82,8 +81,7 @@ def webhook_test(request: HttpRequest, project: Project, endpoint_id: int) -> Ht
     return back(request, "webhook", project.slug, endpoint.pk, said=said)
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "webhook", "endpoint_id")
 def webhook_secret(request: HttpRequest, project: Project, endpoint_id: int) -> HttpResponseBase:
     """A new secret, shown on this one answer."""
     endpoint = endpoints.renew_secret(get_object_or_404(project.endpoints, pk=endpoint_id), person(request))
@@ -110,8 +108,7 @@ def delivery(request: HttpRequest, project: Project, delivery_id: int) -> HttpRe
     return render(request, "programs/delivery.html", {"project": project, "delivery": found})
 
 
-@require_POST
-@project_view(Role.ADMIN)
+@form_view(Role.ADMIN, "delivery", "delivery_id")
 def delivery_again(request: HttpRequest, project: Project, delivery_id: int) -> HttpResponseBase:
     found = get_object_or_404(Delivery, pk=delivery_id, endpoint__project=project)
     endpoints.send_again(found)
