@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, gettext_noop
 
 from annotate.models import AuditEvent, Job, Project, User
 
@@ -70,6 +70,7 @@ LABELS: dict[str, str | Promise] = {
     "events": gettext_lazy("Told of"),
     "is_on": gettext_lazy("On"),
 }
+ANYONE = gettext_noop("anyone with the link")  # whom an invitation without an address is for, as rows keep it
 CHANGES = {"changed", "role", "corrected", "deployment"}  # Their details are {field: [before, after]}.
 
 
@@ -87,6 +88,8 @@ def sentence(event: AuditEvent) -> str:
     subject = event.subject
     if event.verb in ("started", "cancelled") and subject in Job.Kind.values:
         subject = str(Job.Kind(subject).label)
+    elif subject == ANYONE:
+        subject = _(ANYONE)
     elif event.verb == "joined":
         subject = ""  # whoever joins is named before the sentence already
     return f"{VERBS.get(event.verb, event.verb)} {subject}".strip()

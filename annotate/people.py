@@ -75,7 +75,7 @@ def invite(
                 created_at=now,
                 expires_at=now + timedelta(days=days),
             )
-            auditing.record(project, actor, "invited", name_of(row), role=role, days=days)
+            auditing.record(project, actor, "invited", row.email or auditing.ANYONE, role=role, days=days)
             made.append(Invited(row, token))
     return made
 
@@ -113,7 +113,7 @@ def check_address(project: Project, address: str) -> None:
 
 
 def name_of(invitation: Invitation) -> str:
-    return invitation.email or _("anyone with the link")
+    return invitation.email or _(auditing.ANYONE)
 
 
 def valid_invitation(token: str) -> Invitation:
@@ -206,7 +206,8 @@ def revoke(invitation: Invitation, actor: User) -> None:
     open_rows = Invitation.objects.filter(pk=invitation.pk, accepted_at=None, revoked_at=None)
     with transaction.atomic():
         if open_rows.update(revoked_at=timezone.now()):
-            auditing.record(invitation.project, actor, "revoked", name_of(invitation), role=invitation.role)
+            subject = invitation.email or auditing.ANYONE
+            auditing.record(invitation.project, actor, "revoked", subject, role=invitation.role)
 
 
 def change_role(membership: Membership, actor: User, role: str) -> None:

@@ -53,6 +53,20 @@ def test_the_address_of_the_answer_opened_again_shows_the_people(project: Projec
     assert not Invitation.objects.exists()
 
 
+def test_an_invitation_for_anyone_is_told_in_the_readers_language(project: Project, as_ada: Client) -> None:
+    """And kept in no language: the reader's is not the inviter's."""
+    as_ada.post(
+        reverse("invite", args=[project.slug]),
+        {"emails": "", "role": "annotator", "days": "7"},
+        headers={"Accept-Language": "ar"},
+    )
+    assert AuditEvent.objects.get().subject == "anyone with the link"
+    url = reverse("audit", args=[project.slug])
+    page = as_ada.get(url, headers={"Accept-Language": "de"}).content.decode()
+    assert "hat eingeladen: alle mit dem Link" in " ".join(page.split())
+    assert "invited anyone with the link" in " ".join(as_ada.get(url).content.decode().split())
+
+
 def test_one_invitation_goes_to_each_address_by_mail(project: Project, as_ada: Client) -> None:
     Project.objects.filter(pk=project.pk).update(name="Tides\n<b>& more</b>")
     answer = invite(
