@@ -126,6 +126,14 @@ def imported(result: Mapping[str, Any]) -> str:
     return "; ".join([added, *further(result)]) + "."
 
 
+def brings(responses: int, votes: int) -> str:
+    """What the first rows of a file would bring."""
+    return _("They bring {responses} and {votes}.").format(
+        responses=counted(ngettext("{n} response", "{n} responses", responses), responses),
+        votes=counted(ngettext("{n} vote", "{n} votes", votes), votes),
+    )
+
+
 def further(result: Mapping[str, Any]) -> list[str]:
     """What else an import found, left out where it is nothing."""
     gold, known = result["gold_added"], result["duplicates"]

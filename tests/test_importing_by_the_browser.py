@@ -119,6 +119,12 @@ def test_a_file_is_looked_at_before_anything_is_stored(send: Send, as_ada: Clien
     assert Job.objects.get().state == Job.State.DRAFT
 
 
+def test_one_is_said_as_one(send: Send) -> None:
+    page = " ".join(send(PAIRS["explicit prompt"]).content.decode().split())
+    assert "The file has 1 row: pairs with chosen and rejected (<strong>1</strong>)." in page
+    assert "They bring 2 responses and 1 vote." in page
+
+
 def test_a_header_without_rows_is_named_as_that(send: Send) -> None:
     page = send(b"prompt,response\n", "table.csv").content.decode()
     assert "The file has no rows." in page

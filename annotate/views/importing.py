@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from annotate import jobs
+from annotate import jobs, outcomes
 from annotate.access import project_view
 from annotate.dataforms import MappingForm, UploadForm, too_large
 from annotate.errors import TouchstoneError
@@ -98,6 +98,7 @@ def import_check(request: HttpRequest, project: Project, job_id: int) -> HttpRes
             return redirect("job", project.slug, job.pk)
         found = seen(job, form.options())
     context: dict[str, Any] = {"project": project, "job": job, "form": form, "found": found}
+    context["brings"] = outcomes.brings(found.responses, found.votes)
     context["shapes"] = [(_(name), count) for name, count in found.shapes.most_common()]
     return render(request, "importing/check.html", context)
 
