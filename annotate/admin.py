@@ -294,6 +294,9 @@ LOOKED_AT: list[tuple[type[Model], str, tuple[str, ...], tuple[str, ...]]] = [
     (models.Delivery, "endpoint__project", ("endpoint", "event", "state", "attempts", "tried_at"), ()),
     (models.Setback, "project", ("task", "subject", "project", "failures", "message", "next_at"), ()),
 ]
+# Where Django guesses the plural wrong. In a model's Meta it would take a migration that changes no table.
+models.Delivery._meta.verbose_name_plural = "deliveries"
+models.Reliability._meta.verbose_name_plural = "reliabilities"
 for looked_at, path, columns, hidden in LOOKED_AT:
     admin.site.register(looked_at, ReadOnly, project_path=path, list_display=columns, exclude=hidden)
 admin.site.register(

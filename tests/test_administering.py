@@ -596,6 +596,12 @@ MODELS = (
 )  # fmt: skip
 
 
+def test_the_admin_site_spells_its_plurals(root: User) -> None:
+    page = signed_in(root).get("/admin/").content.decode()
+    assert "Deliveries" in page and "Reliabilities" in page
+    assert "ys</a>" not in page
+
+
 def test_the_admin_site_shows_everything_to_a_superuser_and_lets_next_to_nothing_change(
     project: Project, ben: User, root: User
 ) -> None:
