@@ -187,5 +187,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/", operations.alive, name="alive"),
     path("health/ready/", operations.ready, name="ready"),
     path("version/", operations.version, name="version"),
+    path("favicon.ico", operations.favicon, name="favicon"),
     path("metrics", operations.metrics_page, name="metrics"),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.staticfiles import finders
+from django.templatetags.static import static
 from django.test import Client
 from django.utils import timezone
 
@@ -59,3 +61,9 @@ def test_a_judgment_is_recorded_though_the_bell_cannot_be_rung(
 
 def test_the_version_is_told(client: Client) -> None:
     assert client.get("/version/").json()["name"] == "touchstone"
+
+
+def test_a_browser_that_asks_for_an_icon_finds_one(client: Client) -> None:
+    answer = client.get("/favicon.ico")
+    assert (answer.status_code, answer["Location"]) == (302, static("icon.svg"))
+    assert finders.find("icon.svg")

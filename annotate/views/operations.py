@@ -1,9 +1,11 @@
-"""What load balancers and monitors ask."""
+"""What load balancers, monitors and browsers ask by themselves."""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.templatetags.static import static
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -30,6 +32,12 @@ def ready(request: HttpRequest) -> JsonResponse:
 def version(request: HttpRequest) -> JsonResponse:
     """Which Touchstone this is."""
     return JsonResponse({"name": "touchstone", "version": settings.VERSION})
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """What a browser asks for on a page that names no icon."""
+    return redirect(static("icon.svg"))
 
 
 @never_cache
