@@ -106,7 +106,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
 
 STATUS = {"gone": 404, "forbidden": 403, "expired": 409, "skipped": 409, "invalid": 400, "limit": 429}
-STATUS |= {"unready": 409, "unavailable": 503, "failed": 503}
+STATUS |= {"nothing": 409, "unready": 409, "unavailable": 503, "failed": 503}
 
 
 class SayTouchstoneErrors:

@@ -184,26 +184,63 @@ def skip(annotator: User, lease_id: UUID | str, reason: str = "", note: str = ""
 
 
 def undo(annotator: User, project: Project) -> Lease:
-    """Take the annotator's last judgment back and put its pair before them again, sides as they were."""
+    """Take back what the annotator did last, answer or skip, and put its pair before them again, sides as they were."""
     now = timezone.now()
     with transaction.atomic():
-        mine = Judgment.objects.filter(
-            project=project, annotator=annotator, replaced_at=None, lease__isnull=False
-        )
-        last = mine.order_by("-id").first()
-        if last is None or last.lease_id is None:
-            raise TouchstoneError(_("There is nothing to undo."), code="invalid")
-        refuse_if_corrected(last)
-        lease = own_lease(annotator, last.lease_id)
+        judgment, lease = done_last(annotator, project)
         refuse_if_late(lease, project, now)
-        Judgment.objects.filter(pk=last.pk).update(replaced_at=now, replaced_reason=UNDONE)
+        if judgment is None:
+            take_back_skip(lease)
+        else:
+            take_back(judgment, now)
         Lease.objects.filter(pk=lease.pk).update(
-            outcome=Lease.Outcome.OPEN, closed_at=None, expires_at=now + project.lease_duration
+            outcome=Lease.Outcome.OPEN,
+            reason="",
+            note="",
+            closed_at=None,
+            expires_at=now + project.lease_duration,
         )
-        count_judged(lease.comparison_id, -1)
-        transaction.on_commit(lambda: ring("absorb", project.pk))
     lease.outcome = Lease.Outcome.OPEN
     return lease
+
+
+def done_last(annotator: User, project: Project) -> tuple[Judgment | None, Lease]:
+    """The annotator's last judgment, or None where they skipped a pair since, and its lease, locked."""
+    mine = Judgment.objects.filter(
+        project=project, annotator=annotator, replaced_at=None, lease__isnull=False
+    )
+    judgment = mine.order_by("-id").first()
+    skipped = skipped_last(annotator, project, judgment)
+    if skipped is not None:
+        return None, own_lease(annotator, skipped)
+    if judgment is None or judgment.lease_id is None:
+        raise TouchstoneError(_("There is nothing to undo."), code="nothing")
+    return judgment, own_lease(annotator, judgment.lease_id)
+
+
+def skipped_last(annotator: User, project: Project, since: Judgment | None) -> UUID | None:
+    skipped = Lease.objects.filter(project=project, annotator=annotator, outcome=Lease.Outcome.SKIPPED)
+    skipped = skipped.filter(closed_at__gt=since.created_at) if since else skipped.exclude(closed_at=None)
+    return skipped.order_by("-closed_at").values_list("pk", flat=True).first()
+
+
+def take_back(judgment: Judgment, now: datetime) -> None:
+    """Once: of two undos at the same moment, the second has waited for the lease and finds it done."""
+    refuse_if_corrected(judgment)
+    current = Judgment.objects.filter(pk=judgment.pk, replaced_at=None)
+    if not current.update(replaced_at=now, replaced_reason=UNDONE):
+        raise TouchstoneError(_("This answer was changed meanwhile; look at it again."), code="expired")
+    count_judged(judgment.comparison_id, -1)
+    transaction.on_commit(lambda: ring("absorb", judgment.project_id))
+
+
+def take_back_skip(lease: Lease) -> None:
+    """Hold the pair again, if it is still free."""
+    if lease.outcome != Lease.Outcome.SKIPPED:
+        raise TouchstoneError(_("There is nothing to undo."), code="nothing")
+    budgets.hold(lease.project, lease.annotator)
+    if not (budgets.has_room(lease.project, lease.annotator) and take_place(lease)):
+        raise TouchstoneError(_("The pair that you skipped is not free any more."), code="expired")
 
 
 def undone(leases: list[Lease]) -> dict[UUID, Judgment]:
@@ -255,10 +292,7 @@ def retake(lease: Lease) -> None:
             ),
             code="expired",
         )
-    rows = Comparison.objects.filter(
-        pk=lease.comparison_id, taken__lt=F("wanted"), state=Comparison.State.OPEN
-    )
-    if not rows.update(taken=F("taken") + 1):
+    if not take_place(lease):
         raise TouchstoneError(
             _(
                 "Your time for this pair ran out and somebody else has it now. Your answer was not counted; "
@@ -266,6 +300,14 @@ def retake(lease: Lease) -> None:
             ),
             code="expired",
         )
+
+
+def take_place(lease: Lease) -> bool:
+    """One more place of the lease's comparison, if it has one."""
+    free = Comparison.objects.filter(
+        pk=lease.comparison_id, taken__lt=F("wanted"), state=Comparison.State.OPEN
+    )
+    return free.update(taken=F("taken") + 1) == 1
 
 
 def answer_of(side: str, swapped: bool) -> str:

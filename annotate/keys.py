@@ -71,7 +71,7 @@ SHORT = {
 EXPLAINED: dict[str, _StrPromise] = {
     "tie": gettext_lazy("Tie (↓ only while the whole pair is in view; otherwise it scrolls)"),
     "skip": gettext_lazy("Skip: choose a reason by its number"),
-    "undo": gettext_lazy("Undo the last answer"),
+    "undo": gettext_lazy("Undo the last answer or skip"),
     "why": gettext_lazy("Say why, report a problem; Escape leaves the field"),
     "criteria": gettext_lazy("Criteria: 1 is A, 2 is no difference, 3 is B"),
     "earlier": gettext_lazy("Your earlier answers"),

@@ -372,6 +372,35 @@ def test_skipping_by_key_sends_the_reason(open_as: Open, ben: User, project: Pro
     assert Judgment.objects.count() == 0
 
 
+@pytest.mark.parametrize("online", [True, False])
+def test_undo_after_a_skip_brings_the_skipped_pair_back_as_it_was_left(
+    open_as: Open, ben: User, project: Project, online: bool
+) -> None:
+    page = open_as(ben, HERE)
+    answered = press(page, "1")
+    lease = ready(page)
+    until_sent(page)
+    page.keyboard.press("w")
+    page.keyboard.type("hard to say")
+    page.keyboard.press("Escape")
+    page.context.set_offline(not online)
+    page.keyboard.press("s")
+    page.keyboard.press("5")
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(0)
+    if online:
+        until_sent(page)
+    else:
+        expect(page.locator("[data-toast]")).to_contain_text("kept in this browser")
+    page.keyboard.press("u")
+    expect(page.locator(f'{PAIR}[data-lease="{lease}"]')).to_have_count(1)
+    expect(page.locator("[data-toast]")).to_contain_text("Taken back")
+    expect(page.locator(f"{PAIR} [name=rationale]")).to_have_value("hard to say")
+    page.context.set_offline(False)
+    press(page, "2")
+    until_sent(page)
+    assert (answer_to(answered), answer_to(lease)) == ("left", "right")
+
+
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_note_is_written_before_the_reason_and_enter_in_it_sends_nothing(
     open_as: Open, ben: User, project: Project, scripts: bool

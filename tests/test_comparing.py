@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.asserts import assertRedirects
 
-from annotate import serving
+from annotate import judging, serving
+from annotate.errors import TouchstoneError
 from annotate.models import Answer, Comparison, Judgment, Lease, Membership, Project, Response, Role, User
 from annotate.views import compare
 from tests.conftest import fill, signed_in
@@ -301,6 +302,43 @@ def test_an_archived_project_offers_no_undo_and_takes_none(as_ben: Client, proje
     Project.objects.update(archived_at=timezone.now())
     assert "data-undo-last" not in as_ben.get(page_of(project)).content.decode()
     assert "archived" in refused_undo(as_ben, project)
+
+
+def skip(client: Client, lease: Lease) -> None:
+    client.post(reverse("skip", args=[lease.project.slug, lease.pk]), {"reason": "unclear"}, **SCRIPT)
+
+
+def test_undo_after_a_skip_brings_the_skipped_pair_back(as_ben: Client, project: Project) -> None:
+    first, second = shown(as_ben, project)
+    as_ben.post(judge_url(first), {"side": "left"})
+    skip(as_ben, second)
+    assert Comparison.objects.get(pk=second.comparison_id).taken == 0
+    html = as_ben.post(reverse("undo", args=[project.slug]), **SCRIPT).content.decode()
+    assert f'data-returned="{second.pk}"' in html
+    assert Comparison.objects.get(pk=second.comparison_id).taken == 1
+    assert Judgment.objects.get(replaced_at=None).lease_id == first.pk
+    as_ben.post(reverse("undo", args=[project.slug]), **SCRIPT)
+    assert shown(as_ben, project)[:2] == [first, second]
+
+
+def test_a_skipped_pair_that_somebody_else_has_stays_with_them(
+    as_ben: Client, as_cho: Client, project: Project
+) -> None:
+    first, second = shown(as_ben, project)
+    as_ben.post(judge_url(first), {"side": "left"})
+    skip(as_ben, second)
+    assert second.comparison_id in {lease.comparison_id for lease in shown(as_cho, project)}
+    assert "not free any more" in refused_undo(as_ben, project)
+
+
+def test_of_two_undos_at_once_the_second_takes_back_nothing(as_ben: Client, project: Project) -> None:
+    first = shown(as_ben, project)[0]
+    as_ben.post(judge_url(first), {"side": "left"})
+    judgment = Judgment.objects.get()  # as both have read it, before either has the lease
+    judging.take_back(judgment, timezone.now())
+    with pytest.raises(TouchstoneError, match="changed meanwhile"):
+        judging.take_back(judgment, timezone.now())
+    assert Comparison.objects.get(pk=first.comparison_id).judged == 0
 
 
 def test_a_skipped_pair_goes_to_others_with_the_reason(as_ben: Client, project: Project) -> None:

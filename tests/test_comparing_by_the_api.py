@@ -107,6 +107,8 @@ def test_skip_and_undo(project: Project, ben: User) -> None:
     answer = program.post(f"/projects/tides/leases/{skipped['id']}/skip", {"reason": "language"})
     assert answer.json() == {"id": skipped["id"], "outcome": "skipped"}
     assert program.post(f"/projects/tides/leases/{skipped['id']}/skip", {"reason": "x"}).status_code == 422
+    assert program.post("/projects/tides/undo").json()["id"] == skipped["id"]
+    program.post(f"/projects/tides/leases/{skipped['id']}/skip", {"reason": "language"})
     lease = next_lease(program)
     judge(program, lease)
     returned = program.post("/projects/tides/undo").json()

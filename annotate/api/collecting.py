@@ -150,13 +150,8 @@ def skip(request: HttpRequest, slug: str, lease: UUID, sent: SkipIn) -> Any:
 
 @router.post("/projects/{slug:slug}/undo", auth=Bearer("annotate"), response=LeaseOut)
 def undo(request: HttpRequest, slug: str) -> Any:
-    """Take your last answer back; its pair is yours again, sides as they were."""
-    project = project_of(request, slug, Role.ANNOTATOR)
-    if not project.judgments.filter(
-        annotator=person(request), replaced_at=None, lease__isnull=False
-    ).exists():
-        raise Problem(409, "nothing", "There is nothing to undo.")
-    lease = judging.undo(person(request), project)
+    """Take back what you did last, an answer or a skip; its pair is yours again, sides as they were."""
+    lease = judging.undo(person(request), project_of(request, slug, Role.ANNOTATOR))
     lease.refresh_from_db(fields=["expires_at"])
     return lease_out(lease)
 

@@ -223,9 +223,9 @@
   }
 
   async function undo() {
+    if (undoing) return;
     const unsent = outbox.entries().at(-1);
     if (outbox.failures && unsent && unsent.lease === last?.lease) return takeBack();
-    if (undoing) return;
     undoing = true;
     await outbox.flush();
     if (outbox.entries().length) tell(say.sayNoUndo);
@@ -244,23 +244,24 @@
   function takeBack() {
     outbox.remove(last.lease);
     answered.delete(last.lease);
-    last.pair.hidden = true;
     place.prepend(last.pair);
-    Drafts.keep(last.pair);
-    last = null;
     reopen();
   }
 
   function bringBack(html) {
     const parsed = new DOMParser().parseFromString(html, "text/html");
-    const returned = parsed.querySelector("[data-returned]")?.dataset.returned;
-    answered.delete(returned);
+    const lease = parsed.querySelector("[data-returned]")?.dataset.returned;
+    answered.delete(lease);
     receive(html, { front: true });
-    if (pairs()[0]?.dataset.lease === returned) reopen();
+    if (pairs()[0]?.dataset.lease !== lease) return;
+    if (last?.lease === lease) pairs()[0].replaceWith(last.pair); // with the form as it was left
+    reopen();
   }
 
   function reopen() {
     for (const pair of pairs()) pair.hidden = true;
+    Drafts.keep(pairs()[0]);
+    last = null;
     showFirst();
     tell(say.sayUndone);
   }
