@@ -401,6 +401,26 @@ def test_undo_after_a_skip_brings_the_skipped_pair_back_as_it_was_left(
     assert (answer_to(answered), answer_to(lease)) == ("left", "right")
 
 
+def test_a_second_click_of_the_same_hand_takes_back_no_other_answer(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    page = open_as(ben, HERE)
+    first, second = press(page, "1"), press(page, "2")
+    until_sent(page)
+    asked: list[str] = []
+    page.on("request", lambda request: "/undo/" in request.url and asked.append(request.url))
+    page.evaluate(
+        "window.second = new KeyboardEvent('keydown', {key: 'u', bubbles: true})"
+    )  # its time is now
+    page.keyboard.press("u")
+    expect(page.locator(f'{PAIR}[data-lease="{second}"]')).to_have_count(1)
+    page.evaluate("document.body.dispatchEvent(window.second)")
+    press(page, "3")
+    until_sent(page)
+    assert len(asked) == 1
+    assert (answer_to(first), answer_to(second)) == ("left", "tie")
+
+
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_note_is_written_before_the_reason_and_enter_in_it_sends_nothing(
     open_as: Open, ben: User, project: Project, scripts: bool

@@ -20,6 +20,7 @@
   let refilling = false;
   let refilled = null; // The last look for pairs, to be waited for.
   let undoing = false;
+  let returned = -Infinity; // When a pair was last taken back: a second click of the same hand takes back no other.
 
   const pairs = () => [...place.querySelectorAll(".pair")];
   const current = () => place.querySelector(".pair:not([hidden])");
@@ -222,8 +223,8 @@
     sent.then(() => pairs().length < PRELOAD && !outbox.entries().length && !current() && refill());
   }
 
-  async function undo() {
-    if (undoing) return;
+  async function undo(event) {
+    if (undoing || acted(event) - returned < TOO_SOON) return;
     const unsent = outbox.entries().at(-1);
     if (outbox.failures && unsent && unsent.lease === last?.lease) return takeBack();
     undoing = true;
@@ -262,6 +263,7 @@
     for (const pair of pairs()) pair.hidden = true;
     Drafts.keep(pairs()[0]);
     last = null;
+    returned = performance.now();
     showFirst();
     tell(say.sayUndone);
   }
@@ -320,7 +322,7 @@
     if (form.matches("[data-answers], [data-skip-form], [data-undo-form]")) event.preventDefault();
     if (form.matches("[data-answers]") && event.submitter) answer(event.submitter.value, event);
     if (form.matches("[data-skip-form]") && event.submitter) skip(event.submitter.value, event);
-    if (form.matches("[data-undo-form]")) undo();
+    if (form.matches("[data-undo-form]")) undo(event);
   });
 
   main.addEventListener("click", (event) => {
