@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -226,6 +227,18 @@ def test_a_key_that_cannot_be_is_refused_with_a_sentence(chosen: dict[str, Any])
 
 def test_two_keys_can_change_places(project: Project) -> None:
     assert keys.checked({"differences": "r", "raw": "d"}) == {"differences": "r", "raw": "d"}
+
+
+def test_the_default_keys_of_both_layouts_are_listed(as_ben: Client) -> None:
+    html = as_ben.get(reverse("own_keys")).content.decode()
+    cells = {name: cell for cell, name in re.findall(r"<td>(.*?)</td>\s*<td><input name=\"([\w-]+)", html)}
+    for action in ("tie", "both_bad"):
+        plain, graded = cells[action].split("<br>")
+        assert re.findall("<kbd>(.)</kbd>", plain)[0] == keys.PLAIN[action][0]
+        assert re.findall("<kbd>(.)</kbd>", graded)[0] == keys.GRADED[action][0]
+        assert "where the project asks how much" in graded
+    assert cells["left-2"] == "<kbd>2</kbd> <kbd>←</kbd>"
+    assert cells["skip"] == "<kbd>s</kbd>"
 
 
 def test_own_keys_are_saved_refused_with_a_sentence_and_given_up(as_ben: Client, ben: User) -> None:

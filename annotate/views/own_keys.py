@@ -6,6 +6,8 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
@@ -35,18 +37,30 @@ def own_keys(request: HttpRequest) -> HttpResponseBase:
     return redirect("own_keys")
 
 
-def rows(chosen: dict[str, str]) -> list[tuple[str, str, str, list[str]]]:
+def rows(chosen: dict[str, str]) -> list[tuple[str, str, str, SafeString]]:
     """Action, what it does, the person's key, the default keys."""
     return [
-        (action, str(keys.EXPLAINED.get(action) or label(action)), chosen.get(action, ""), signs(defaults))
-        for action, defaults in ALL.items()
+        (action, str(keys.EXPLAINED.get(action) or label(action)), chosen.get(action, ""), default(action))
+        for action in ALL
     ]
 
 
 def label(action: str) -> str:
     said = str(keys.LABELS[action])
-    return _("{answer} (where the project asks how much)").format(answer=said) if "-" in action else said
+    return where_graded(said) if "-" in action else said
 
 
-def signs(defaults: tuple[str, ...]) -> list[str]:
-    return [keys.SIGNS.get(key, key) for key in defaults]
+def where_graded(said: str) -> SafeString:
+    return format_html(_("{answer} (where the project asks how much)"), answer=said)
+
+
+def default(action: str) -> SafeString:
+    """Its default keys, and those of the other layout where they differ."""
+    plain, graded = (layout.get(action) for layout in (keys.PLAIN, keys.GRADED))
+    if plain and graded and plain != graded:
+        return format_html("{}<br>{}", signs(plain), where_graded(signs(graded)))
+    return signs(ALL[action])
+
+
+def signs(defaults: tuple[str, ...]) -> SafeString:
+    return format_html_join(" ", "<kbd>{}</kbd>", ([keys.SIGNS.get(key, key)] for key in defaults))
