@@ -97,6 +97,22 @@ def test_undo_brings_back_what_was_written_beside_the_answer(
     assert (len(judgment.criteria), judgment.flags) == ((2, ["broken"]) if online else (0, []))
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_one_panel_is_open_at_a_time(open_as: Open, ben: User, asking: Project, width: int) -> None:
+    page = open_as(ben, HERE, width=width)
+    ready(page)
+    for panel in ("rationale", "criteria", "skip", "rationale", "skip", "criteria"):
+        page.locator(f"{PAIR} .{panel} > summary").click()
+        expect(page.locator(f"{PAIR} .answer-bar details[open]")).to_have_count(1)
+        expect(page.locator(f"{PAIR} .{panel}[open]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    for key, panel in (("s", "skip"), ("c", "criteria"), ("w", "rationale"), ("s", "skip")):
+        page.locator(f"{PAIR} .undo button").focus()  # keys rest while one is in a field
+        page.keyboard.press(key)
+        expect(page.locator(f"{PAIR} .answer-bar details[open]")).to_have_count(1)
+        expect(page.locator(f"{PAIR} .{panel}[open]")).to_have_count(1)
+
+
 def test_own_keys_answer_and_are_shown(open_as: Open, ben: User, project: Project) -> None:
     User.objects.filter(pk=ben.pk).update(keys={"left": "f"})
     page = open_as(ben, HERE)
