@@ -31,7 +31,7 @@ from pygments.token import STANDARD_TYPES
 
 from annotate.mathematics import backslash_math, mathml
 
-VERSION = "1"  # Raise it when the same text should come out differently, so that no old rendering is served.
+VERSION = "2"  # Raise it when the same text should come out differently, so that no old rendering is served.
 LONGEST = 100_000
 LONGEST_CODE = 30_000
 LONGEST_LINE = 20_000
@@ -72,6 +72,7 @@ ATTRIBUTES = dict.fromkeys(MATH_TAGS.split(), MATH_ATTRIBUTES) | {
     "ol": {"start"},
     "pre": {"tabindex", "data-language"},
     "div": {"tabindex"},
+    "span": {"tabindex"},
 }
 CLASSES = {
     "span": {name for name in STANDARD_TYPES.values() if name} | {"math", "display"},
@@ -147,8 +148,10 @@ def parser() -> MarkdownIt:
         dollarmath_plugin, allow_labels=False, allow_space=False, allow_digits=False, double_inline=True,
         renderer=lambda source, options: mathml(source, display=options["display_mode"]),
     )  # fmt: skip
-    md.use(amsmath_plugin, renderer=lambda source: mathml(source, display=True))
+    md.use(amsmath_plugin)
     md.use(backslash_math)
+    md.add_render_rule("math_block", display_of_its_own)
+    md.add_render_rule("amsmath", display_of_its_own)
     md.add_render_rule("math_inline_double", display_in_a_line)
     md.core.ruler.push("fit_the_page", fit_the_page)
     md.add_render_rule("image", picture_link)
@@ -168,11 +171,18 @@ def fit_the_page(state: StateCore) -> None:
             token.attrs = {"class": str(style).removeprefix("text-align:")}
 
 
+def display_of_its_own(
+    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType
+) -> str:
+    """It scrolls sideways where it is wide, so that the keyboard must reach it, as it does code and tables."""
+    return f'<div class="math" tabindex="0">\n{mathml(tokens[index].content.strip(), display=True)}\n</div>\n'
+
+
 def display_in_a_line(
     renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType
 ) -> str:
     """A span, as the plugin's div may not stand in a paragraph."""
-    return f'<span class="math display">{mathml(tokens[index].content, display=True)}</span>'
+    return f'<span class="math display" tabindex="0">{mathml(tokens[index].content, display=True)}</span>'
 
 
 def picture_link(

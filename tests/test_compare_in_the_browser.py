@@ -587,7 +587,9 @@ def test_hostile_texts_stay_texts_in_the_browser(open_as: Open, ben: User, proje
 @pytest.fixture
 def everything(project: Project) -> Iterator[Project]:
     """A project whose texts have all that texts can have."""
+    wide = " + ".join("abcdefghijklmnopqrstuvwxyz" * 2)
     text = (
+        f"$$\n{wide}\n$$\n\nIn a line: \\[ {wide} \\]\n\n"
         "# Tides\n\nThe *moon* pulls: $F = G\\frac{m}{r^2}$.\n\n| day | height |\n|---|--:|\n| 1 | 2.5 |\n\n"
         "```python\n# a comment\ndef tide(h):\n    return f'{h} m' + str(1)\n```\n\n> quoted\n\n[link](https://sea.example)"
     )

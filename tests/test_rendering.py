@@ -136,6 +136,16 @@ def test_aligned_equations_line_up() -> None:
     assert render("$\\begin{aligned}a&=b\\\\c&=d\\end{aligned}$").count("<mtr>") == 2
 
 
+@pytest.mark.parametrize(
+    "source", ["$$\nx^2\n$$", "\\[\nx^2\n\\]", "\\begin{align}\nx^2\n\\end{align}", "so \\[ x^2 \\] holds"]
+)
+def test_mathematics_that_may_scroll_is_reached_by_keyboard(source: str) -> None:
+    (found,) = (
+        found for _tag, found in Collected(render(source)).tags if "math" in (found.get("class") or "")
+    )
+    assert found["tabindex"] == "0"
+
+
 def test_prices_are_not_mathematics() -> None:
     assert "<math" not in render("It costs $5 in May and $10 in June, or US$7.")
 

@@ -215,6 +215,19 @@ def test_wide_code_of_both_sides_scrolls_sideways_together(
     until(page, lambda: page.evaluate(places) == [200, 200])
 
 
+def test_an_arrow_scrolls_wide_mathematics_and_answers_nothing(
+    open_as: Open, ben: User, project: Project
+) -> None:
+    Response.objects.update(text="$$\n" + " + ".join("abcdefghijklmnopqrstuvwxyz" * 4) + "\n$$")
+    page = open_as(ben, HERE)
+    lease = ready(page)
+    formula = page.locator(f"{PAIR} div.math").first
+    formula.focus()
+    page.keyboard.press("ArrowRight")
+    until(page, lambda: formula.evaluate("e => e.scrollLeft > 0"))
+    assert lease_on(page) == lease
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_at_200_percent_everything_is_reachable(
     open_as: Open, ben: User, project: Project, scheme: str, keep_picture: Keep

@@ -2,7 +2,7 @@
 (() => {
   // The arrow down scrolls wherever there is something to scroll; nobody shall answer by reading.
   const everythingInView = () => document.documentElement.scrollHeight <= window.innerHeight + 1;
-  const scrollsItself = (element) => element.closest("pre, .table-scroll, .prompt-body");
+  const scrollsItself = (element) => element.closest("pre, .table-scroll, .math, .prompt-body");
 
   const isOurs = (event) =>
     !(event.ctrlKey || event.metaKey || event.altKey || event.isComposing) &&
