@@ -54,6 +54,12 @@ def test_the_compiled_file_is_that_of_the_texts(language: str) -> None:
             assert compiled.gettext(entry.msgid) == entry.msgstr
 
 
+def test_a_prompt_has_one_name_in_arabic() -> None:
+    assert not [
+        entry.msgid for entry in catalogue("ar") if "مطالب" in str([entry.msgstr, entry.msgstr_plural])
+    ]
+
+
 @pytest.mark.skipif(not shutil.which("xgettext"), reason="GNU gettext is not installed")
 def test_a_prompt_has_one_name_in_arabic() -> None:
     assert not [
