@@ -119,6 +119,12 @@ def test_a_file_is_looked_at_before_anything_is_stored(send: Send, as_ada: Clien
     assert Job.objects.get().state == Job.State.DRAFT
 
 
+def test_a_name_that_no_page_can_show_is_no_column_to_choose(send: Send) -> None:
+    page = send([POOL | {"\ud800": 1, "a\0b": 2, "seen": 3}])
+    assert page.status_code == 200
+    assert 'value="seen"' in page.content.decode()
+
+
 def test_one_is_said_as_one(send: Send) -> None:
     page = " ".join(send(PAIRS["explicit prompt"]).content.decode().split())
     assert "The file has 1 row: pairs with chosen and rejected (<strong>1</strong>)." in page

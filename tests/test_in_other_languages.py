@@ -61,12 +61,6 @@ def test_a_prompt_has_one_name_in_arabic() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("xgettext"), reason="GNU gettext is not installed")
-def test_a_prompt_has_one_name_in_arabic() -> None:
-    assert not [
-        entry.msgid for entry in catalogue("ar") if "مطالب" in str([entry.msgstr, entry.msgstr_plural])
-    ]
-
-
 def test_no_text_of_the_code_is_missing_from_the_catalogue(tmp_path: Path) -> None:
     root = Path(settings.BASE_DIR)
     for name in ("annotate", "templates", "manage.py"):

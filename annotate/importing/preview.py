@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.errors import TouchstoneError
+from annotate.importing import texts
 from annotate.importing.conversations import as_text
 from annotate.importing.readers import Raw, Source, largest_chunk, opened
 from annotate.importing.rows import Options, Row
@@ -48,7 +49,8 @@ class Preview:
             return
         finally:
             if isinstance(raw.value, dict):
-                self.columns += [name for name in raw.value if name not in self.columns]
+                known = set(self.columns)  # a name that no page can show cannot be chosen on one
+                self.columns += [name for name in raw.value if name not in known and texts.is_storable(name)]
         self.shapes[shape_of(raw.value, options)] += 1
         self.prompts += row.prompt is not None
         self.responses += len(row.responses)

@@ -59,6 +59,11 @@ def storable(value: str, name: str) -> str:
     return value
 
 
+def is_storable(value: str) -> bool:
+    """Whether a database keeps it."""
+    return "\0" not in value and (value.isascii() or not SURROGATE.search(value))
+
+
 def name_of(value: Any, name: str) -> str:
     """An identifier, a source or a person: short, text or a whole number, empty if missing."""
     if value is None:
