@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate import judging, serving
+from annotate import draws, judging, serving
 from annotate.judging import Submission
 from annotate.models import Arm, Comparison, Judgment, Lease, Membership, Project, Role, User
 from tests.conftest import fill
@@ -121,11 +121,19 @@ def test_gold_is_mixed_in_at_its_share_to_everyone_and_never_twice(
 ) -> None:
     for annotator in (ben, cho):
         arms = arms_of(golden, annotator, 18)
-        assert 5 <= arms.count("gold") <= 10
+        lots = [draws.is_gold(golden, annotator.pk, number) for number in range(18)]
+        assert arms.count("gold") == min(sum(lots), 10)
         assert set(arms) == {"gold", "control"}
         had = Lease.objects.filter(annotator=annotator, comparison__arm="gold")
         assert had.count() == arms.count("gold")
     assert Comparison.objects.filter(arm="gold", judged=2).exists()
+
+
+def test_gold_falls_to_everyone_at_its_share(golden: Project) -> None:
+    golden.gold_share = 0.3
+    for annotator in (1, 2, 3):
+        lots = [draws.is_gold(golden, annotator, number) for number in range(1000)]
+        assert sum(lots) / 1000 == pytest.approx(0.3, abs=0.05)
 
 
 def test_without_a_share_no_gold_pair_is_ever_served(golden: Project, ben: User) -> None:
