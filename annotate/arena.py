@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,7 +15,7 @@ from annotate.errors import TouchstoneError
 from annotate.importing.conversations import Message
 from annotate.models import Answer, DeploymentRequest, Generation, Judgment, Project, User
 
-WINDOW, MOST_A_WINDOW = 60, 20
+MOST_A_WINDOW = 20  # prompts
 LONGEST_PROMPT = 20_000
 MOST_MESSAGES = 60
 NEWEST = 20
@@ -110,8 +109,7 @@ def request_of(guest: Guest, request_id: UUID) -> DeploymentRequest:
 def count(guest: Guest) -> None:
     """So many prompts a minute: of a member, or of an address where nobody signed in."""
     who = f"user:{guest.user.pk}" if guest.user else f"address:{guest.address}"
-    key = f"arena:{guest.project.pk}:{who}:{int(time.time() // WINDOW)}"
-    if counted(key, 2 * WINDOW) > MOST_A_WINDOW:
+    if counted(f"arena:{guest.project.pk}:{who}") > MOST_A_WINDOW:
         raise TouchstoneError(_("That was a lot at once; wait a minute."), code="limit")
 
 

@@ -20,15 +20,22 @@ logger = logging.getLogger(__name__)
 
 SECONDS = 0.5  # that a server may take to answer; its address can say other socket_timeout=
 PAUSE = 5.0
+WINDOW = 60  # seconds over which requests are counted
 _again: dict[
     str, float
 ] = {}  # when to ask servers again that failed: of the process, as caches are of threads
 _turn = threading.Lock()
 
 
-def counted(key: str, seconds: int) -> int:
-    """One more under this key; how many there were. What cannot be counted is not limited."""
-    cache.add(key, 0, seconds)
+def in_window(name: str, back: int = 0) -> str:
+    """The key under which this is counted now, or so many minutes ago."""
+    return f"{name}:{int(time.time() // WINDOW) - back}"
+
+
+def counted(name: str) -> int:
+    """One more of these in this minute; how many there were. What cannot be counted is not limited."""
+    key = in_window(name)
+    cache.add(key, 0, 2 * WINDOW)
     try:
         return int(cache.incr(key))
     except ValueError:  # Django's word for a key that is not there: dropped meanwhile, or the cache is away

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client, override_settings
 
-from annotate import arena, generating
+from annotate import arena, caching, generating
 from annotate.models import (
     AuditEvent,
     Deployment,
@@ -248,7 +247,7 @@ def test_visitors_are_counted_by_the_address_that_our_own_proxy_saw(
     opened: Project, monkeypatch: pytest.MonkeyPatch, proxies: int, refused: list[bool]
 ) -> None:
     monkeypatch.setattr(arena, "MOST_A_WINDOW", 1)
-    monkeypatch.setattr(arena, "WINDOW", 10**9)  # a minute must not end meanwhile
+    monkeypatch.setattr(caching, "WINDOW", 10**9)  # a minute must not end meanwhile
     Deployment.objects.update(is_public=True)
     address = f"/arena/{Deployment.objects.get().link}/"
     # The last with a forged entry before.
@@ -294,7 +293,7 @@ def test_a_choice_is_one_of_four_and_comes_once(opened: Project, as_ben: Client)
 def test_too_many_prompts_a_minute_are_refused(
     opened: Project, as_ben: Client, as_cho: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arena, "time", SimpleNamespace(time=lambda: 1_000_000.0))  # no minute ends meanwhile
+    monkeypatch.setattr(caching, "WINDOW", 10**9)  # a minute must not end meanwhile
     for n in range(arena.MOST_A_WINDOW):
         ask(as_ben, f"Why {n}?")
     answer = as_ben.post(f"{HERE}ask/", {"prompt": "Why?"}, follow=True)

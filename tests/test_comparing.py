@@ -14,10 +14,9 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.asserts import assertRedirects
 
-from annotate import judging, serving
+from annotate import caching, judging, serving
 from annotate.errors import TouchstoneError
 from annotate.models import Answer, Comparison, Judgment, Lease, Membership, Project, Response, Role, User
-from annotate.views import compare
 from tests.conftest import fill, signed_in
 from tests.test_rendering import Collected
 
@@ -177,7 +176,7 @@ def test_more_answers_than_a_person_can_give_wait_and_none_is_lost(
 ) -> None:
     cache.clear()
     settings.ANSWERS_A_MINUTE = 2
-    monkeypatch.setattr(compare, "WINDOW", 10**9)  # a minute must not end meanwhile
+    monkeypatch.setattr(caching, "WINDOW", 10**9)  # a minute must not end meanwhile
     answers = [
         as_ben.post(judge_url(shown(as_ben, project)[0]), {"side": "left"}, **SCRIPT) for _ in range(3)
     ]

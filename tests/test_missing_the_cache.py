@@ -77,7 +77,7 @@ def use(settings: Any, address: str) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Time stands still unless a test moves it, so a pause is over when the test says so."""
     clock = SimpleNamespace(now=1_000.0)
-    monkeypatch.setattr(caching, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(caching, "time", SimpleNamespace(monotonic=lambda: clock.now, time=lambda: clock.now))
     monkeypatch.setattr(caching, "_again", {})
     return clock
 
@@ -126,7 +126,7 @@ def test_every_operation_is_that_of_a_cache_that_keeps_nothing(away: None) -> No
     cache.clear()
     assert (cache.get("a"), cache.get("a", 7), cache.get_many(["a"])) == (None, 7, {})
     assert ("a" in cache, cache.touch("a"), cache.delete("a")) == (False, False, False)
-    assert (cache.get_or_set("a", 3), caching.counted("a", 60)) == (3, 0)
+    assert (cache.get_or_set("a", 3), caching.counted("a")) == (3, 0)
     with pytest.raises(ValueError, match="not found"):
         cache.incr("a")
 
@@ -172,7 +172,7 @@ def test_it_is_used_again_when_it_is_back(settings: Any, clock: SimpleNamespace)
     with redis() as server:
         use(settings, server.url)
         cache.set("a", 1)
-        assert (cache.get("a"), caching.counted("n", 60), caching.counted("n", 60)) == (1, 1, 2)
+        assert (cache.get("a"), caching.counted("n"), caching.counted("n")) == (1, 1, 2)
         server.kill()
         assert cache.get("a") is None
         server.start()

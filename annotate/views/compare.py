@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +24,6 @@ from annotate.caching import counted
 from annotate.errors import TouchstoneError
 from annotate.models import Judgment, Lease, Project, Role, User
 
-WINDOW = 60
 SKIP_REASONS = [
     ("undecided", gettext_lazy("I cannot decide")),
     ("expertise", gettext_lazy("I do not know enough about it")),
@@ -67,8 +65,7 @@ def refuse_haste(annotator: User) -> None:
     """More answers a minute than anybody can read for are a script's; the page would keep them and send them later."""
     if not settings.ANSWERS_A_MINUTE:
         return
-    key = f"answers:{annotator.pk}:{int(time.time() // WINDOW)}"
-    if counted(key, 2 * WINDOW) > settings.ANSWERS_A_MINUTE:
+    if counted(f"answers:{annotator.pk}") > settings.ANSWERS_A_MINUTE:
         raise TouchstoneError(_("That was a lot at once; wait a minute."), code="limit")
 
 
