@@ -79,6 +79,27 @@ def project(ada: User, ben: User, cho: User) -> Project:
     return project
 
 
+@pytest.fixture
+def eve(db: None) -> User:
+    """Admin of another project."""
+    user = person("eve")
+    other = Project.objects.create(name="Other", slug="other", created_by=user)
+    Membership.objects.create(project=other, user=user, role=Role.ADMIN)
+    return user
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    return person("root", is_superuser=True, is_staff=True)
+
+
+@pytest.fixture
+def staff_ada(ada: User) -> User:
+    ada.is_staff = True
+    ada.save()
+    return ada
+
+
 def fill(project: Project, prompts: int, responses: int, start: int = 0) -> None:
     """Give a project prompts and responses without going through an import; every sixth prompt evaluates."""
     for n in range(prompts):

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from annotate.models import Judgment, Project, User
-from tests.test_compare_in_the_browser import (
+from tests.screen import (
     HERE,
     PAIR,
     WATCH_SHIFTS,

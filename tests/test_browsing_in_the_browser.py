@@ -14,9 +14,9 @@ from annotate.models import Finding, Judgment, Project, Prompt, Response, User
 from learner.tasks.jobs import run
 from tests.conftest import fill
 from tests.learn import embed_and_absorb
+from tests.screen import assert_accessible
 from tests.test_browsing import rewarded
 from tests.test_browsing import url as browse
-from tests.test_compare_in_the_browser import assert_accessible
 from tests.test_dry_runs import GIVEN
 from tests.test_findings import DOCUMENTS
 from tests.test_trusting import judge, url

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from annotate.models import Judgment, Lease, Membership, Project, User
-from tests.test_compare_in_the_browser import HERE, PAIR, assert_accessible, ready, until, until_sent
+from tests.screen import HERE, PAIR, assert_accessible, ready, until, until_sent
 from tests.test_training import gold
 
 if TYPE_CHECKING:

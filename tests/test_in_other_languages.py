@@ -21,7 +21,7 @@ from playwright.sync_api import Page
 from annotate.models import Project, User
 from annotate.templatetags.dashboard import seconds
 from tests.browser import Open
-from tests.test_compare_in_the_browser import assert_accessible
+from tests.screen import assert_accessible
 
 pytest_plugins = ["tests.browser"]
 LOCALE = Path(settings.BASE_DIR) / "annotate" / "locale"

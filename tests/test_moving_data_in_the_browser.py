@@ -16,7 +16,7 @@ from annotate import judging, serving
 from annotate.judging import Submission
 from annotate.models import Job, Project, Prompt, User
 from learner.tasks import jobs as running
-from tests.test_compare_in_the_browser import assert_accessible
+from tests.screen import assert_accessible
 
 if TYPE_CHECKING:
     from tests.browser import Open

@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 from annotate import tokens
 from annotate.models import Delivery, Event, Project, User
 from annotate.webhooks import endpoints
-from tests.test_compare_in_the_browser import assert_accessible
+from tests.screen import assert_accessible
 
 if TYPE_CHECKING:
     from tests.browser import Open

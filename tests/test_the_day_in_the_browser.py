@@ -12,7 +12,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from annotate.models import Judgment, Lease, Membership, Project, Response, User
-from tests.test_compare_in_the_browser import (
+from tests.screen import (
     HERE,
     PAIR,
     assert_accessible,

@@ -13,7 +13,7 @@ from annotate import versions
 from annotate.models import FeatureVersion, Project, User
 from learner.tasks import states
 from tests.learn import judge_forty, run_all
-from tests.test_compare_in_the_browser import assert_accessible
+from tests.screen import assert_accessible
 
 if TYPE_CHECKING:
     from tests.browser import Open

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from annotate.models import Comparison, Project, User
-from tests.test_compare_in_the_browser import assert_accessible
+from tests.screen import assert_accessible
 from tests.test_trusting import gold, judge, url
 from tests.test_weighing import measured_row
 
