@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connections
 from django.test import Client
+from django.utils import translation
 
 from annotate.models import Membership, Project, Prompt, Response, Role, User
 
@@ -31,6 +32,13 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def quick_passwords(settings: Any) -> None:
     """Hashing slowly is for real passwords."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def no_language_of_other_tests() -> Iterator[None]:
+    """A request in Arabic leaves its language with the thread, as the next request would set its own."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)
